@@ -1,0 +1,1 @@
+"""Tests mirror the code: tests/hwbench/test_x.py tests hwbench/x.py."""
