@@ -1,0 +1,1 @@
+"""Runtimes, host half; one module a kind."""

@@ -1,0 +1,1 @@
+"""Knobs of DVFS; one module a kind."""

@@ -1,0 +1,25 @@
+"""What turns readings into one power or energy trace: the contract of `meters/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from hwbench.measurement import Trace
+from hwbench.target import Probe
+
+
+class Meter(Protocol):
+    """The agent only reads, so no meter has code on the board."""
+
+    def probes(self) -> Sequence[Probe]:
+        """What the agent reads inside the window."""
+
+    def start(self) -> None:
+        """Only meters with a clock of their own (external, battery) do anything here."""
+
+    def stop(self, marker: Trace) -> Mapping[str, Trace]:
+        """The traces such a meter took, aligned to the board's clock by the marker load; else {}."""
+
+    def total(self, traces: Mapping[str, Trace]) -> Trace:
+        """Power in mW, or a counter in uJ; rails that overlap are never added."""

@@ -1,0 +1,1 @@
+"""What reads power or energy; one module a kind."""

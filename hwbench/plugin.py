@@ -1,0 +1,41 @@
+"""Finds plugins: a module with `Options` and `open()`; its name in the folder is its name in TOML and on the command line.
+
+There is no registry. `hwbench.backends` holds ours; the entry-point group of the same name adds modules from outside.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any
+
+from hwbench.errors import ConfigError, nearest
+
+
+def names(package: str) -> tuple[str, ...]:
+    """Names of all plugins of one kind, e.g. `names("hwbench.meters")`; nothing but the package itself is imported."""
+    folder = importlib.import_module(package)
+    inside = {m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_")}
+    outside = {e.name for e in entry_points(group=package)}
+    return tuple(sorted(inside | outside))
+
+
+def load(package: str, name: str) -> ModuleType:
+    """Import one plugin; raises ConfigError naming the nearest known one, or the package that is not installed."""
+    kind = package.rpartition(".")[2].removesuffix("s")
+    if name not in names(package):
+        raise ConfigError(f"unknown {kind} {name!r}{nearest(name, names(package))}")
+    for entry in entry_points(group=package, name=name):
+        module: Any = entry.load()
+        if not isinstance(module, ModuleType):
+            raise ConfigError(f"entry point {package}:{name} is not a module; a plugin is a module with Options and open()")
+        return module
+    try:
+        return importlib.import_module(f"{package}.{name}")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{kind} {name!r} needs the Python package {error.name!r}, which is not installed here; "
+            f"see the extras in the README (pip install 'hwbench-nas[...]')"
+        ) from error

@@ -1,0 +1,133 @@
+"""A session: a fresh process on the board that loads workloads, times windows and answers inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import numpy as np
+
+from hwbench.measurement import Trace
+from hwbench.setting import Setting
+from hwbench.target import Probe
+from hwbench.workload import Plan, Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """Who answers: protocol and versions, the board's identity, and what it can do."""
+
+    protocol: int
+    agent: str
+    python: str
+    runtime: str
+    runtime_version: str
+    board: Mapping[str, str | int | None]
+    can: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A workload made ready for one setting: the file on the board and what the compiler said of it.
+
+    notes: `unmapped_ops`, `on_chip_bytes`, …; whatever the backend's compiler printed that a row should carry.
+    """
+
+    block_key: str
+    setting: Setting
+    format: str
+    path: str
+    sha256: str
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    notes: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A workload in the runtime: its real inputs and outputs, time to load, peak memory it added."""
+
+    block_key: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    load_ms: float
+    peak_memory_bytes: int | None
+    notes: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowSpec:
+    """How long to look.
+
+    warmup: a count, or None = until the running median settles.  max_time_s bounds warm-up and runs together;
+    the host's deadline is twice that.  probe_hz: how often probes are read while the window is open.
+    affinity: CPU numbers to run on; () = leave as found.
+    """
+
+    warmup: int | None = None
+    min_runs: int = 50
+    min_time_s: float = 0.2
+    max_time_s: float = 10.0
+    probe_hz: float = 50.0
+    affinity: tuple[int, ...] = ()
+
+
+REPORT_WINDOW = WindowSpec(warmup=100, min_runs=1000, min_time_s=0.2, max_time_s=60.0)  # as the papers report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawWindow:
+    """What the agent saw: (n,) int64 nanoseconds of warm-ups, starts and runs, probe traces, noise, flags."""
+
+    warmup_ns: np.ndarray
+    start_ns: np.ndarray
+    run_ns: np.ndarray
+    traces: Mapping[str, Trace]
+    noise: Mapping[str, float]
+    flags: tuple[str, ...]
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Real inputs run through a plan, sample by sample at batch 1.
+
+    node: (N,) int16 index into plan.nodes of the node where each sample left.  answer: (N,) int64 class.
+    score: (N,) float32 of that node.  t_ns: (N,) int64 from input to answer.
+    node_scores: (N, nodes) float32, NaN where a node did not run.  traces: probes over the whole run.
+    """
+
+    node: np.ndarray
+    answer: np.ndarray
+    score: np.ndarray
+    t_ns: np.ndarray
+    node_scores: np.ndarray
+    start_ns: int
+    end_ns: int
+    traces: Mapping[str, Trace] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
+
+
+class Session(Protocol):
+    """AgentSession (an agent process), a vendor's tool, or a simulation; a context manager."""
+
+    hello: Hello
+
+    def __enter__(self) -> Session: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def load(self, prepared: Prepared) -> Loaded: ...
+    def drop(self, block_key: str) -> None: ...
+    def window(self, chain: Sequence[str], how: WindowSpec, probes: Sequence[Probe]) -> RawWindow:
+        """Time a chain of loaded workloads (one for a block), each feeding the next its first output."""
+
+    def answer(self, plan: Plan, data: Path, probes: Sequence[Probe], *, repeats: int = 1) -> Answers:
+        """Run inputs (`.npy`, (N, …) float32 as the graph takes them) through a plan of loaded workloads.
+
+        repeats: each sample is run so often in a row and its median time kept.
+        Raises PermanentDeviceError naming the runtimes that can, where this one cannot.
+        """

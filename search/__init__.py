@@ -1,0 +1,1 @@
+"""search looks for dynamic networks over measured tables and goes back to the board to check what it promised."""
