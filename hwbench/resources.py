@@ -25,7 +25,7 @@ def targets_dir() -> Path:
 def tables_dir() -> Path:
     """Folder new tables are written to; it may not exist yet.
 
-    `HWBENCH_TABLES` if set, else `latency_tables` of the checkout, else (installed) `latency_tables` in the user's data folder.
+    `HWBENCH_TABLES` if set; in a checkout its `latency_tables`; installed, `latency_tables` in the user's data folder.
     """
     chosen = os.environ.get("HWBENCH_TABLES")
     if chosen:

@@ -1,0 +1,1 @@
+"""What must hold across the house: protocols, the project's own shape."""
