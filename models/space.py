@@ -1,7 +1,7 @@
 """A search space as plain numpy: genes → slots → blocks.
 
-From it come cardinality, the missing rows of a table, the vectorised cost and the exact differentiable cost; none of that
-needs torch. Spaces live in `models/spaces/`, or in a file of the user's (`Space.read`, `load_space`).
+From it come cardinality, the missing rows of a table, the vectorised cost and the exact differentiable cost; none of
+that needs torch. Spaces live in `models/spaces/`, or in a file of the user's (`Space.read`, `load_space`).
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Block:
     ops: counts at batch 1, batch normalisation folded; params: trainable elements of the module, not folded.
     The rest is what a family builds it from: hidden = channels inside (after expansion, before pooling),
     squeeze = channels of the squeeze-and-excitation bottleneck, last = features between pooling and classifier,
-    resize = side to which the stem scales its image; 0 = there is none. shortcut: the input reaches the output, averaged
-    down and through a 1×1 convolution (where shapes agree it is simply added, see `residual`).
+    resize = side to which the stem scales its image; 0 = there is none. shortcut: the input reaches the output,
+    averaged down and through a 1×1 convolution (where shapes agree it is simply added, see `residual`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -85,7 +85,7 @@ class Block:
 
     @property
     def peak_activation_count(self) -> int:
-        """Elements alive at once while the block runs: an operation's input and output, and the input kept for `add`."""
+        """Elements alive at once while the block runs: an operation's input and output, the input kept for `add`."""
         kept = self.in_shape[0] * self.in_shape[1] * self.in_shape[2] if self.residual or self.shortcut else 0
         last = len(self.ops) - 1
         return max(
@@ -153,7 +153,7 @@ class Space:
     """A named search space. positions: an exit may stand after slot i; heads: the block of that exit, one slot each.
 
     A head is −1 where its exit does not exist: the slot it stands behind does not run, or is the last one that does.
-    Candidates are arrays (n, G) of indices into Gene.values. Raises ConfigError when the parts do not fit together.
+    family: the module of `models.families` whose supernet realises it. Candidates are arrays (n, G) of indices into Gene.values. Raises ConfigError when the parts do not fit together.
     """
 
     name: str
@@ -162,6 +162,7 @@ class Space:
     blocks: tuple[Block, ...]
     positions: tuple[int, ...] = ()
     heads: tuple[Slot, ...] = ()
+    family: str = "mobilenetv3"
     _inert: Mapping[int, Table] = field(init=False, repr=False, compare=False)
     _elimination: Elimination = field(init=False, repr=False, compare=False)
 
@@ -188,11 +189,15 @@ class Space:
 
     def smallest(self) -> npt.NDArray[np.int16]:
         """(G,) the first value of every gene, canonical."""
-        return self.canonical(np.zeros(len(self.genes), np.int16))[0]
+        return self._point(np.zeros(len(self.genes), np.int16))
 
     def largest(self) -> npt.NDArray[np.int16]:
         """(G,) the last value of every gene, canonical."""
-        return self.canonical(np.array(self.sizes, np.int16) - 1)[0]
+        return self._point(np.array(self.sizes, np.int16) - 1)
+
+    def _point(self, genes: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        point: npt.NDArray[np.int16] = self.canonical(genes)[0]
+        return point
 
     def canonical(self, genes: npt.ArrayLike) -> npt.NDArray[np.int16]:
         """(n, G) with every inert gene at 0, so that equal networks are equal rows; do it before any hash.
@@ -278,6 +283,10 @@ class Space:
                 np.take(table.ravel(), index[slot.genes], out=row[start : start + _CHUNK], mode="clip")
         return out.T
 
+    def digest(self) -> str:
+        """Sha256 of all that `write` writes: two spaces of one digest are the same."""
+        return hashlib.sha256(_ADAPTER.dump_json(_File.of(self))).hexdigest()
+
     @staticmethod
     def read(path: Path) -> Space:
         """Read what `write` wrote; raises ConfigError naming the file and the key that is wrong."""
@@ -296,14 +305,7 @@ class Space:
             first = error.errors()[0]
             raise ConfigError(f"{path}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
         try:
-            return Space(
-                name=file.name,
-                genes=file.genes,
-                slots=tuple(s.slot(file.genes) for s in file.slots),
-                blocks=file.blocks,
-                positions=file.positions,
-                heads=tuple(s.slot(file.genes) for s in file.heads),
-            )
+            return file.space()
         except (ValueError, IndexError) as error:
             raise ConfigError(f"{path}: a slot's table does not fit its genes ({error})") from error
         except ConfigError as error:
@@ -311,18 +313,9 @@ class Space:
 
     def write(self, path: Path) -> None:
         """Write the space as JSON, replacing the file in one step; `read` gives an equal one back."""
-        content = _File(
-            schema=SCHEMA,
-            name=self.name,
-            genes=self.genes,
-            slots=tuple(_SlotFile.of(s) for s in self.slots),
-            blocks=self.blocks,
-            positions=self.positions,
-            heads=tuple(_SlotFile.of(s) for s in self.heads),
-        )
         path = Path(path)
         temporary = path.with_name(path.name + ".part")
-        temporary.write_bytes(_ADAPTER.dump_json(content))
+        temporary.write_bytes(_ADAPTER.dump_json(_File.of(self)))
         temporary.replace(path)
 
 
@@ -371,6 +364,31 @@ class _File:
     blocks: tuple[Block, ...]
     positions: tuple[int, ...] = ()
     heads: tuple[_SlotFile, ...] = ()
+    family: str = "mobilenetv3"
+
+    @classmethod
+    def of(cls, space: Space) -> _File:
+        return cls(
+            schema=SCHEMA,
+            name=space.name,
+            genes=space.genes,
+            slots=tuple(_SlotFile.of(s) for s in space.slots),
+            blocks=space.blocks,
+            positions=space.positions,
+            heads=tuple(_SlotFile.of(s) for s in space.heads),
+            family=space.family,
+        )
+
+    def space(self) -> Space:
+        return Space(
+            name=self.name,
+            genes=self.genes,
+            slots=tuple(s.slot(self.genes) for s in self.slots),
+            blocks=self.blocks,
+            positions=self.positions,
+            heads=tuple(s.slot(self.genes) for s in self.heads),
+            family=self.family,
+        )
 
 
 _ADAPTER: TypeAdapter[_File] = TypeAdapter(_File)

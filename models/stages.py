@@ -80,7 +80,7 @@ class Exits:
 
     width: its channels. first: an exit stands behind the first-th running MBConv layer at the earliest, 1-based;
     none stands behind the last one, where the network's own classifier is.
-    Source: HADAS §IV-B (one convolution, batch normalisation, activation, then the classifier layer; Table II: first = 5).
+    Source: HADAS §IV-B (convolution, batch normalisation, activation, then the classifier layer; Table II: first = 5).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -180,7 +180,7 @@ def mbconv_block(
     shortcut: bool = False,
     act: str = "hswish",
 ) -> Block:
-    """Expanding 1×1, depthwise k×k, optional squeeze-and-excitation, projecting 1×1; the input is added where it fits."""
+    """Expanding 1×1, depthwise k×k, optional squeeze-and-excitation, projecting 1×1; plus the input where it fits."""
     channels, side, _ = shape
     hidden = divisible(channels * expand) if expand > 1 else channels
     inner, wide = (hidden, side, side), (hidden, *_strided(side, stride))
@@ -260,7 +260,7 @@ def tail_block(shape: Shape, classes: int, *, hidden: int, last: int, act: str) 
 
 
 def head_block(shape: Shape, classes: int, exits: Exits) -> Block:
-    """The head of an exit behind features of `shape`: convolution, batch normalisation, activation, pooling, classifier."""
+    """The head of an exit behind features of `shape`: convolution, normalisation, activation, pooling, classifier."""
     ops, features, params = _pooled(shape, exits.width, exits.kernel)
     return Block(
         key=f"head-{_text(shape)}-h{exits.width}-k{exits.kernel}-{classes}-{exits.act}",
@@ -296,9 +296,9 @@ class _Builder:
         for label, stage in zip(labels, d.stages, strict=True):
             self._gene(f"width.{label}", "width", stage.widths)
         self._gene("width.tail", "width", d.tail.widths)
-        for group, choices in (("depth", "depths"), ("kernel", "kernels"), ("expand", "expands")):
+        for group in ("depth", "kernel", "expand"):
             for label, stage in zip(labels, d.stages, strict=True):
-                self._gene(f"{group}.{label}", group, getattr(stage, choices))
+                self._gene(f"{group}.{label}", group, getattr(stage, f"{group}s"))
 
         slots = [self._slot({"side": "resolution", "width": "width.stem"}, self._stem)]
         positions: list[int] = []

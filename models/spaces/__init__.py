@@ -1,1 +1,1 @@
-"""Search spaces: each module is a plugin, named as on the command line, whose `space()` returns a `models.space.Space`."""
+"""Search spaces: each module is a plugin, named as on the command line, with `space()` returning a `Space`."""
