@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
 from hwbench.store import Result
 from search.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A task that was run: its result, how long that took, and who did it."""
+
+    task: Task
+    result: Result
+    seconds: float
+    worker: str
 
 
 class Engine(Protocol):
@@ -20,5 +31,5 @@ class Engine(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Result]]:
-        """Results in any order; the driver commits each, then answers the strategy."""
+    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+        """Done tasks in any order; the driver commits each, then answers the strategy."""

@@ -5,6 +5,7 @@ A task's key is what was asked; its randomness comes from that key; its result i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -73,6 +74,7 @@ class TaskModule(Protocol):
         """Do the work; never sees the Store."""
 
 
+@functools.cache  # a key asks for the version, and looking plugins up walks over all installed packages
 def module(kind: str) -> TaskModule:
     """The module of a kind; raises ConfigError for an unknown one."""
     return cast(TaskModule, plugin.load("search.tasks", kind))
@@ -89,5 +91,3 @@ def array_sha256(array: np.ndarray) -> str:
     digest = hashlib.sha256(f"{contiguous.dtype.str}{contiguous.shape}".encode())
     digest.update(contiguous.tobytes())
     return digest.hexdigest()
-
-
