@@ -1,0 +1,306 @@
+"""The one view of every dynamic network: a chain of stages that answer with a score and cost something.
+
+Coverage, thresholds, expected cost, oracle and deployable accuracy are computed here and nowhere else.
+Shapes: N samples, S stages, L levels, P operating points, B candidates.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from hwbench.errors import ConfigError
+from hwbench.evidence import Evidence
+from hwbench.setting import Setting
+
+_SETTINGS = TypeAdapter(tuple[tuple[Setting, ...], ...])
+_WORD_BITS = 64
+# One level index beyond the last means "nobody leaves"; levels travel as uint8.
+_MAX_LEVELS = 255
+# Four buffers of a tile and the stage's masks should stay in a core's second-level cache.
+_TILE_BYTES = 320 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What B candidates would do on the cascade's samples.
+
+    accuracy (B,): deployable, each sample answered by the first placed exit whose score reaches its threshold.
+    oracle_accuracy (B,): some placed stage is right, the upper bound that only an ideal mapping reaches.
+    coverage (B, S): share of the samples that leave at each stage, sums to 1.
+    metrics: name -> (B,) expected value per input, NaN where unknown.
+    """
+
+    accuracy: np.ndarray
+    oracle_accuracy: np.ndarray
+    coverage: np.ndarray
+    metrics: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cascade:
+    """What each stage answers for every sample and costs at every operating point.
+
+    label (N,), answer (N, S) with −1 = abstains, score (N, S) float32, higher = surer.
+    levels (L, S) float32: thresholds to choose from, quantiles of each stage's score (the last stage needs none).
+    step, ask: metric -> (P, S). Leaving at i costs Σ_{s≤i} step[s] + Σ_{placed j≤i} ask[j]; the last stage is placed.
+    resident: metric -> (S,): what a placed stage adds whether or not it is reached (bytes); the last holds the rest.
+    settings: per stage P settings.  evidence: by metric.
+    Raises ConfigError where shapes disagree.
+    """
+
+    label: np.ndarray
+    answer: np.ndarray
+    score: np.ndarray
+    levels: np.ndarray
+    step: Mapping[str, np.ndarray]
+    ask: Mapping[str, np.ndarray]
+    settings: tuple[tuple[Setting, ...], ...]
+    evidence: Mapping[str, Evidence]
+    resident: Mapping[str, np.ndarray] = field(default_factory=dict)
+    # Bit sets over samples, W words each. Row stage · L + level: who goes on, and who leaves with the right answer.
+    _stay: np.ndarray = field(init=False, repr=False)  # (S · L, W)
+    _hit: np.ndarray = field(init=False, repr=False)  # (S · L, W)
+    _right: np.ndarray = field(init=False, repr=False)  # (S, W)
+
+    def __post_init__(self) -> None:
+        # The board compares two float32 values, so the same comparison is made here.
+        for name, dtype in (("score", np.float32), ("levels", np.float32)):
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
+        self._check()
+        leaves = self.score.T[:, None, :] >= self.levels.T[:, :, None]  # (S, L, N); NaN never leaves
+        leaves &= (self.answer != -1).T[:, None, :]
+        right = self._answers_right().T
+        rows = self.stages * self.level_count
+        object.__setattr__(self, "_stay", _pack(~leaves.reshape(rows, -1)))
+        object.__setattr__(self, "_hit", _pack((leaves & right[:, None, :]).reshape(rows, -1)))
+        object.__setattr__(self, "_right", _pack(right))
+
+    def _check(self) -> None:
+        if self.label.ndim != 1 or not self.samples:
+            raise ConfigError("a cascade needs samples: label is empty")
+        expected = (self.samples, self.stages)
+        if self.answer.shape != expected or self.score.shape != expected or not self.stages:
+            raise ConfigError(f"answers {self.answer.shape} and scores {self.score.shape} are not {expected}")
+        if self.levels.ndim != 2 or self.levels.shape[1] != self.stages or not 1 <= self.level_count <= _MAX_LEVELS:
+            raise ConfigError(f"levels {self.levels.shape} are not (1 to {_MAX_LEVELS}, {self.stages})")
+        points = {len(s) for s in self.settings}
+        if len(self.settings) != self.stages or len(points) != 1 or 0 in points:
+            raise ConfigError("every stage needs the same number of operating points")
+        if self.step.keys() != self.ask.keys():
+            raise ConfigError(f"metrics of steps {sorted(self.step)} and of asks {sorted(self.ask)} differ")
+        paid, held = (self.points, self.stages), (self.stages,)
+        for given, shape in ((self.step, paid), (self.ask, paid), (self.resident, held)):
+            for name, array in given.items():
+                if array.shape != shape:
+                    raise ConfigError(f"cost {name} has shape {array.shape}, not {shape}")
+        if missing := sorted({*self.step, *self.resident} - self.evidence.keys()):
+            raise ConfigError(f"no evidence for {', '.join(missing)}: a number without origin is not a number")
+
+    @property
+    def samples(self) -> int:
+        return int(self.label.shape[0])
+
+    @property
+    def stages(self) -> int:
+        return int(self.answer.shape[1])
+
+    @property
+    def level_count(self) -> int:
+        return int(self.levels.shape[0])
+
+    @property
+    def points(self) -> int:
+        return len(self.settings[0])
+
+    def _answers_right(self) -> np.ndarray:
+        """(N, S): this stage answers, and its answer is right."""
+        right: np.ndarray = (self.answer == self.label[:, None]) & (self.answer != -1)
+        return right
+
+    def threshold(self, stage: int, level: int) -> float:
+        """The score from which a sample leaves; a float32 value, so a plan that stores it decides the same."""
+        return float(self.levels[level, stage])
+
+    def evaluate(self, placed: np.ndarray, level: np.ndarray, point: np.ndarray) -> Outcome:
+        """Run B candidates on all samples at once.
+
+        placed: (B, S) bool, its last column is taken as true.  level: (B, S) integers below L, read where placed.
+        point: (B, S), or (B, 1) for one operating point that all stages share.
+        Raises IndexError for a level or a point that does not exist.
+        """
+        placed = np.array(placed, dtype=bool)
+        placed[:, -1] = True
+        level, point = np.asarray(level, dtype=np.intp), np.asarray(point, dtype=np.intp)
+        read = np.where(placed[:, :-1], level[:, :-1], 0)
+        if read.size and not 0 <= read.min() <= read.max() < self.level_count:
+            raise IndexError(f"a level is not in 0 … {self.level_count - 1}")
+        if point.size and not 0 <= point.min() <= point.max() < self.points:
+            raise IndexError(f"an operating point is not in 0 … {self.points - 1}")
+        leaving, right, possible = self._walk(placed[:, :-1], level)
+        # Who has not left before a stage reaches it.
+        reach = (self.samples - leaving.cumsum(axis=1) + leaving) / self.samples
+        return Outcome(
+            accuracy=right / self.samples,
+            oracle_accuracy=possible / self.samples,
+            coverage=leaving / self.samples,
+            metrics=self._expected(placed, reach, point)
+            | {name: placed @ values for name, values in self.resident.items()},
+        )
+
+    def _walk(self, exits: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Samples leaving at each stage (B, S), answered rightly (B,), and answerable by some placed stage (B,)."""
+        counts = exits.sum(axis=1)
+        # Candidates with many exits first: those that have a k-th exit are then the first rows, a slice without a copy.
+        order = np.argsort(-counts, kind="stable")
+        counts = counts[order]
+        row, stage = np.nonzero(exits[order])
+        nth = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
+        visit = np.zeros((len(exits), counts.max(initial=0)), dtype=np.intp)
+        visit[row, nth] = stage
+        choice = visit * self.level_count
+        choice[row, nth] += level[order[row], stage]
+        under_way = np.empty((len(exits), visit.shape[1] + 1), dtype=np.int64)
+        found = np.empty((2, len(exits)), dtype=np.int64)
+        tile = max(1, _TILE_BYTES // self._right[0].nbytes)
+        for start in range(0, len(exits), tile):
+            rows = slice(start, start + tile)
+            found[:, rows] = self._walk_tile(counts[rows], visit[rows], choice[rows], under_way[rows])
+        leaving = np.zeros((len(exits), self.stages), dtype=np.int64)
+        leaving[order[row], stage] = under_way[row, nth] - under_way[row, nth + 1]
+        leaving[:, -1] = self.samples - leaving.sum(axis=1)
+        right, possible = np.empty_like(found)
+        right[order], possible[order] = found
+        return leaving, right, possible
+
+    def _walk_tile(
+        self, counts: np.ndarray, visit: np.ndarray, choice: np.ndarray, under_way: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Send all samples through a few candidates, exit after exit; rows are sorted by falling count of exits.
+
+        visit (T, K): stage of the k-th exit.  choice (T, K): its row in the bit sets.
+        under_way (T, K + 1) is filled with the number of samples still there before each exit and after it.
+        """
+        shape = (len(counts), self._right.shape[1])
+        here = np.full(shape, np.iinfo(np.uint64).max, dtype=np.uint64)
+        right, possible = np.zeros(shape, dtype=np.uint64), np.zeros(shape, dtype=np.uint64)
+        buffer = np.empty(shape, dtype=np.uint64)
+        under_way[:, 0] = self.samples
+        for k in range(counts[0]):
+            n = int(np.searchsorted(-counts, -k))  # rows with more than k exits
+            gathered = buffer[:n]
+            # mode="clip" gathers straight into the buffer; `evaluate` has checked the indices.
+            np.take(self._hit, choice[:n, k], axis=0, out=gathered, mode="clip")
+            gathered &= here[:n]
+            right[:n] |= gathered
+            np.take(self._stay, choice[:n, k], axis=0, out=gathered, mode="clip")
+            here[:n] &= gathered
+            under_way[:n, k + 1] = _count(here[:n])
+            np.take(self._right, visit[:n, k], axis=0, out=gathered, mode="clip")
+            possible[:n] |= gathered
+        here &= self._right[-1]
+        return _count(right | here), _count(possible | self._right[-1])
+
+    def _expected(self, placed: np.ndarray, reach: np.ndarray, point: np.ndarray) -> dict[str, np.ndarray]:
+        """Weigh what a stage costs by the share of inputs that reach it."""
+        if point.size and not 0 <= point.min() <= point.max() < self.points:
+            raise IndexError(f"an operating point is not in 0 … {self.points - 1}")
+        # A shared point selects whole rows, which is several times faster than single elements.
+        at = point[:, 0] if point.shape[1] == 1 else (point, np.arange(self.stages))
+        expected = {}
+        for name, step in self.step.items():
+            cost = step[at] + np.where(placed, self.ask[name][at], 0.0)
+            # Where no input arrives nothing is paid, even if the cost is unknown.
+            expected[name] = np.einsum("bs,bs->b", np.where(reach > 0, cost, 0.0), reach)
+        return expected
+
+    def leaves_at(self, placed: np.ndarray, level: np.ndarray) -> np.ndarray:
+        """The stage where each sample leaves, (N,), for one candidate: placed (S,) bool, level (S,)."""
+        chosen = self.levels[np.where(placed, level, 0), np.arange(self.stages)]
+        leaves = (self.score >= chosen) & (self.answer != -1) & placed
+        leaves[:, -1] = True
+        return np.asarray(leaves.argmax(axis=1))
+
+    def first_right(self, placed: np.ndarray) -> np.ndarray:
+        """The ideal mapping of one candidate, (N,): the first placed stage that is right, the last where none is."""
+        right = self._answers_right() & placed
+        right[:, -1] = True
+        return np.asarray(right.argmax(axis=1))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Everything as named arrays, so that a cascade travels inside a task."""
+        said = {
+            "settings": _SETTINGS.dump_python(self.settings, mode="json"),
+            "evidence": {name: str(evidence) for name, evidence in sorted(self.evidence.items())},
+        }
+        arrays = {"label": self.label, "answer": self.answer, "score": self.score, "levels": self.levels}
+        for kind in ("step", "ask", "resident"):
+            arrays |= {f"{kind}.{name}": array for name, array in getattr(self, kind).items()}
+        arrays["said"] = np.frombuffer(json.dumps(said, sort_keys=True).encode(), dtype=np.uint8)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Cascade:
+        """What `to_arrays` wrote; raises ConfigError when an array is missing."""
+        named: dict[str, Any] = {"step": {}, "ask": {}, "resident": {}}
+        for name, array in arrays.items():
+            kind, dot, metric = name.partition(".")
+            if dot and kind in named:
+                named[kind][metric] = array
+        try:
+            said = json.loads(bytes(arrays["said"]))
+            return cls(
+                label=arrays["label"], answer=arrays["answer"], score=arrays["score"], levels=arrays["levels"],
+                settings=_SETTINGS.validate_python(said["settings"]),
+                evidence={name: Evidence.parse(text) for name, text in said["evidence"].items()},
+                **named,
+            )  # fmt: skip
+        except KeyError as error:
+            raise ConfigError(f"these arrays are no cascade: {error} is missing") from error
+
+
+def quantile_levels(score: np.ndarray, count: int) -> np.ndarray:
+    """Thresholds to choose from: at level l the surest 1 − l/count of all samples would leave. (count, S) float32.
+
+    Each is a score that occurred (no interpolation), so level 0 lets every sample leave that has a score at all.
+    A stage without any score has NaN levels: nobody leaves there.
+    """
+    score = np.asarray(score, dtype=np.float32)
+    if score.size == 0 or not 1 <= count <= _MAX_LEVELS:
+        raise ConfigError(f"{count} levels of scores {score.shape}: give some scores and 1 to {_MAX_LEVELS} levels")
+    levels = np.full((count, score.shape[1]), np.nan, dtype=np.float32)
+    for stage, column in enumerate(score.T):
+        ranked = np.sort(column[~np.isnan(column)])
+        if ranked.size:
+            levels[:, stage] = ranked[np.arange(count) * ranked.size // count]
+    return levels
+
+
+def _pack(sets: np.ndarray) -> np.ndarray:
+    """Bit sets of the last axis, in whole 64-bit words padded with zeros."""
+    packed = np.packbits(sets, axis=-1)
+    missing = -packed.shape[-1] % (_WORD_BITS // 8)
+    padded = np.pad(packed, [(0, 0)] * (packed.ndim - 1) + [(0, missing)])
+    return np.ascontiguousarray(padded).view(np.uint64)
+
+
+def _count(sets: np.ndarray) -> np.ndarray:
+    """How many bits are set in each row."""
+    # einsum adds bytes of a row twice as fast as sum().
+    return np.asarray(np.einsum("bw->b", _popcount(sets), dtype=np.int64))
+
+
+_BYTE_COUNTS = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
+
+
+def popcount_by_table(words: np.ndarray) -> np.ndarray:
+    """Set bits of every byte of (B, W) words, (B, 8·W): what numpy before 2.0 has to do."""
+    return _BYTE_COUNTS[words.view(np.uint8)]
+
+
+_popcount = getattr(np, "bitwise_count", popcount_by_table)
