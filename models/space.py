@@ -153,7 +153,8 @@ class Space:
     """A named search space. positions: an exit may stand after slot i; heads: the block of that exit, one slot each.
 
     A head is −1 where its exit does not exist: the slot it stands behind does not run, or is the last one that does.
-    family: the module of `models.families` whose supernet realises it. Candidates are arrays (n, G) of indices into Gene.values. Raises ConfigError when the parts do not fit together.
+    family: the module of `models.families` whose supernet realises it. Candidates are arrays (n, G) of indices into
+    Gene.values. Raises ConfigError when the parts do not fit together.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 Genes: resolution, 9 widths (stem, 7 stages, tail), 7 depths, 7 kernels, 4 expansions (stages 2 to 5; stage 1 has 1 and
 stages 6 and 7 have 6). AttentiveNAS and HADAS both print 2.94×10^11 networks; these choices give 4.40×10^11, 3/2 of
-that, so their count knows one choice of three as two. All seven published networks a0 to a6 are points of this space; their
+that, so their count knows one choice of three as two. The published networks a0 to a6 are points of this space; their
 published MFLOPs are met within 0.5 with a 1×1 convolution in the shortcut of each layer that changes the shape
 (without it all are 2 % too small). 39 slots: stem, 37 MBConv layers, tail. 896 blocks (8 stems, 872 MBConv layers,
 16 tails) and the heads of exits.

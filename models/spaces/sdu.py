@@ -3,7 +3,8 @@
 The paper gives a fixed stem, N searchable blocks and, for each, width ×{0.25, 0.5, 0.75, 1}, depth 1–4, kernel 3/5/7
 and expansion 1/2/4/6; it leaves N, the full widths, strides, activations and the stem open. Ours: N = 5 stages in the
 manner of MobileNetV3-Large (ReLU early, hard-swish late, squeeze-and-excitation in stages 2, 4 and 5) for the 32×32
-images of CIFAR, hence a stem of stride 1 and three halvings. Its "little classifier" is an exit; exits stand behind every layer.
+images of CIFAR, hence a stem of stride 1 and three halvings. Its "little classifier" is an exit; exits stand behind
+every layer but the last.
 """
 
 from __future__ import annotations
