@@ -1,6 +1,6 @@
 """Weights shared by many widths, kernels and expansions: a smaller layer is the leading part of the largest.
 
-Channels are cut from the front and kernels from the centre, so a tensor of the small layer is found from its shape alone.
+Channels are cut from the front and kernels from the centre, so a smaller layer's tensors are found from their shapes alone.
 """
 
 from __future__ import annotations

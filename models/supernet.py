@@ -1,6 +1,7 @@
 """The contract of shared weights, and their file: one supernet realises every subnet of a space.
 
-A family is a module of `models.families` with `supernet(space, seed)` and `build(block)`.
+A family is a module of `models.families` with `supernet(space, seed)` and `build(block, salt)`. The module of a network's
+last part splits into `pooled(x)`, the features, and `classifier`, which turns them into logits.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ def create(space: Space, seed: int = 0) -> nn.Module:
     return module
 
 
-def build(space: Space, block: Block) -> nn.Module:
-    """The block alone in eval mode, weights seeded by its key, so that its bytes repeat; no supernet is made."""
-    module: nn.Module = plugin.load(_FAMILIES, space.family).build(block)
+def build(space: Space, block: Block, salt: str = "") -> nn.Module:
+    """The block alone in eval mode, weights seeded by its key and `salt`, so that its bytes repeat; no supernet is made."""
+    module: nn.Module = plugin.load(_FAMILIES, space.family).build(block, salt)
     return module
 
 

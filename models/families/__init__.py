@@ -1,1 +1,1 @@
-"""Network families: each module is a plugin with `supernet(space, seed)` and `build(block)`."""
+"""Network families: each module is a plugin with `supernet(space, seed)` and `build(block, salt)`."""

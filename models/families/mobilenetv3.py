@@ -1,7 +1,8 @@
 """MobileNetV3-like networks: single blocks, and a supernet elastic in width, depth, kernel, expansion and resolution.
 
 Each block is a plain module for export. The supernet keeps, for each slot of its space, the largest module that the
-slot can hold, and runs every block that the slot can hold with the leading part of those weights; depth leaves slots out.
+slot can hold, and runs every block that the slot can hold with the leading part of those weights; depth leaves slots
+out.
 It realises any space whose blocks are of the kinds stem, mbconv, tail and head, however its slots were written.
 """
 
@@ -12,7 +13,6 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,9 +30,9 @@ def supernet(space: Space, seed: int = 0) -> MobileNetV3:
         return MobileNetV3(space)
 
 
-def build(block: Block) -> nn.Module:
-    """The block alone in eval mode, weights seeded by its key."""
-    with seeded(seed_of(block.key)):
+def build(block: Block, salt: str = "") -> nn.Module:
+    """The block alone in eval mode, weights seeded by its key and `salt`."""
+    with seeded(seed_of(block.key + salt)):
         module = _module(block)
         initialise(module)
     return module.eval()
