@@ -53,8 +53,18 @@ def problems(source: str, name: str = "<agent>") -> list[str]:
         tree = ast.parse(source, filename=name, feature_version=(3, 6))
     except SyntaxError as error:
         return [f"{name}:{error.lineno}: syntax newer than 3.6 ({error.msg})"]
+    _drop_guarded_imports(tree)
     imported = dict(_imports(tree))
     return [f"{name}:{line}: {what}" for line, what in sorted(set(_walk(tree, imported)))]
+
+
+def _drop_guarded_imports(tree: ast.Module) -> None:
+    """`try: import x … except ImportError:` says itself what to do without."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and any(
+            isinstance(h.type, ast.Name) and h.type.id in ("ImportError", "ModuleNotFoundError") for h in node.handlers
+        ):
+            node.body = [n for n in node.body if not isinstance(n, (ast.Import, ast.ImportFrom))] or [ast.Pass()]
 
 
 def _imports(tree: ast.Module) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,10 @@ from typing import Dict, List, Optional
 def mean(values: List[float], *, unit: Optional[str] = None) -> Dict[str, float]:
     started = time.perf_counter()
     flags = 1 | 2
+    try:
+        from importlib import metadata
+    except ImportError:
+        metadata = None
     return {f"{unit or 'ms'}": sum(values) / len(values) + started * flags}
 """
 

@@ -48,7 +48,7 @@ def test_the_meter_of_the_example_opens_with_its_options(examples: list[str]) ->
 def test_the_changelog_keeps_a_changelog(root: Path) -> None:
     """Unreleased first, and only the kinds of change that the format knows."""
     lines = (root / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("## ")][0] == "## [Unreleased]"
+    assert next(line for line in lines if line.startswith("## ")) == "## [Unreleased]"
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert {line[4:] for line in lines if line.startswith("### ")} <= kinds
 
