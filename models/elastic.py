@@ -1,6 +1,6 @@
 """Weights shared by many widths, kernels and expansions: a smaller layer is the leading part of the largest.
 
-Channels are cut from the front and kernels from the centre, so a smaller layer's tensors are found from their shapes alone.
+Channels are cut from the front and kernels from the centre, so the shape of a tensor says which part it is.
 """
 
 from __future__ import annotations

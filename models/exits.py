@@ -1,7 +1,7 @@
 """Early exits: a network with a head behind some of its parts, its segments for deployment, and the scores they give.
 
-A score says how sure an answer is, higher = surer, in 0 to 1. It is computed in the exported graph, so that the host and
-the board can only agree; whoever decides compares one float.
+A score says how sure an answer is, higher = surer, in 0 to 1. It is computed in the exported graph, so that the host
+and the board can only agree; whoever decides compares one float.
 """
 
 from __future__ import annotations
@@ -135,6 +135,7 @@ class ExitNetwork(nn.Module):
     def segments(self, placed: Sequence[int], score_name: str = "max_softmax") -> list[ExitSegment | FinalSegment]:
         """The network cut behind the exits that are placed (slots): what is exported, one graph for each stage.
 
+        They hold this network's own modules and put them in eval mode.
         Raises ConfigError when there is no head behind a slot.
         """
         missing = sorted(set(placed) - set(self.slots))
@@ -146,4 +147,7 @@ class ExitNetwork(nn.Module):
             if part.slots[-1] in placed and end < len(self.parts):
                 found.append(ExitSegment(self.parts[start:end], self.heads[str(part.slots[-1])], score_name))
                 start = end
-        return [*found, FinalSegment(self.parts[start:], score_name)]
+        found.append(FinalSegment(self.parts[start:], score_name))
+        for segment in found:
+            segment.eval()
+        return found

@@ -1,7 +1,7 @@
 """The contract of shared weights, and their file: one supernet realises every subnet of a space.
 
-A family is a module of `models.families` with `supernet(space, seed)` and `build(block, salt)`. The module of a network's
-last part splits into `pooled(x)`, the features, and `classifier`, which turns them into logits.
+A family is a module of `models.families` with `supernet(space, seed)` and `build(block, salt)`. The module of a
+network's last part splits into `pooled(x)`, the features, and `classifier`, which turns them into logits.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def create(space: Space, seed: int = 0) -> nn.Module:
 
 
 def build(space: Space, block: Block, salt: str = "") -> nn.Module:
-    """The block alone in eval mode, weights seeded by its key and `salt`, so that its bytes repeat; no supernet is made."""
+    """The block alone in eval mode, weights seeded by its key and `salt`, so that its bytes repeat."""
     module: nn.Module = plugin.load(_FAMILIES, space.family).build(block, salt)
     return module
 
