@@ -37,6 +37,15 @@ KNOWN: dict[str, Objective] = {
     "macs": Objective(name="macs", unit="", sense="min"),
 }
 
+_BY_METRIC = {objective.name: objective for objective in KNOWN.values()}
+
+
+def by_metric(metric: str) -> Objective:
+    """The objective whose metric has that name (`latency_ms`); raises ConfigError for an unknown one."""
+    if metric not in _BY_METRIC:
+        raise ConfigError(f"unknown metric {metric!r}{nearest(metric, _BY_METRIC)}")
+    return _BY_METRIC[metric]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
@@ -46,9 +55,10 @@ class Constraint:
     limit: float
 
     def violation(self, values: np.ndarray) -> np.ndarray:
-        """How far each value is beyond the limit, relative to it; 0 where it is kept."""
+        """How far each value is beyond the limit, relative to it; 0 where it is kept, infinite where it is unknown."""
+        values = np.where(np.isnan(values), self.objective.as_cost(np.asarray(np.inf)), values)
         excess = self.objective.as_cost(values) - self.objective.as_cost(np.asarray(self.limit))
-        return np.maximum(excess, 0.0) / max(abs(self.limit), 1e-12)
+        return np.asarray(np.maximum(excess, 0.0) / max(abs(self.limit), 1e-12))
 
 
 def objectives(names: Sequence[str]) -> tuple[Objective, ...]:

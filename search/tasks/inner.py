@@ -1,0 +1,176 @@
+"""The inner search on one backbone: which exits stand, when a sample leaves, and the operating point, by NSGA-II.
+
+What is asked stands in `Args`; the arrays it reads are a cascade's (`Cascade.to_arrays`).  Arrays of the result, n
+choices that no other evaluated choice beats and that keep every constraint, from the cheapest to the most costly:
+
+- placed (n, S) bool, level (n, S) uint8, point (n, 1) int16: the arguments of `Cascade.evaluate`,
+- values (n, M): the objectives in their own unit and sense, in the order asked,
+- coverage (n, S), accuracy (n,), oracle_accuracy (n,), and `metric.NAME` (n,) for each metric of the cascade.
+
+Values: evaluations, and least_violation: the smallest sum of violations met, above 0 only where n = 0.
+
+Accuracy is the deployable one, which a threshold on a score reaches; the oracle's stands beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from pymoo.algorithms.moo.nsga2 import NSGA2
+from pymoo.core.mutation import Mutation
+from pymoo.core.problem import Problem
+from pymoo.operators.crossover.ux import UX
+from pymoo.optimize import minimize
+
+from hwbench.errors import ConfigError
+from hwbench.store import Result
+from search.cascade import Cascade
+from search.front import nondominated
+from search.objective import Constraint, Objective, by_metric
+from search.task import Task
+
+version = 1
+
+
+class Args(BaseModel):
+    """What is asked: metrics by their names (`accuracy`, `latency_ms`), limits by metric, generations × population."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    objectives: tuple[str, ...] = Field(min_length=2)
+    constraints: dict[str, float] = {}
+    generations: int = Field(ge=1)
+    population: int = Field(ge=2)
+    seed: int = 0
+
+
+def run(task: Task, rng: np.random.Generator) -> Result:
+    """Search; raises ConfigError where an objective or a constraint asks for what the cascade does not know."""
+    args = Args.model_validate(dict(task.args))
+    cascade = Cascade.from_arrays(task.arrays)
+    choices = Choices(
+        cascade,
+        tuple(by_metric(name) for name in args.objectives),
+        tuple(Constraint(objective=by_metric(name), limit=limit) for name, limit in args.constraints.items()),
+    )
+    algorithm = NSGA2(
+        pop_size=args.population,
+        sampling=choices.first(args.population, rng),
+        crossover=UX(prob=0.9),
+        mutation=Change(),
+    )
+    minimize(choices, algorithm, ("n_gen", args.generations), seed=int(rng.integers(2**31)), copy_algorithm=False)
+    genes, values = choices.best()
+    placed, level, point = choices.decode(genes)
+    outcome = cascade.evaluate(placed, level, point)
+    return Result(
+        values={"evaluations": choices.evaluations, "least_violation": choices.least_violation},
+        arrays={
+            "placed": placed,
+            "level": level,
+            "point": point.astype(np.int16),
+            "values": values,
+            "coverage": outcome.coverage,
+            "accuracy": outcome.accuracy,
+            "oracle_accuracy": outcome.oracle_accuracy,
+            **{f"metric.{name}": metric for name, metric in outcome.metrics.items()},
+        },
+    )
+
+
+class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
+    """Choices on a cascade as integers: one gene an exit, one for the operating point.
+
+    An exit's gene is its level, or L where the exit is not placed: level by level fewer inputs leave, so "nobody" is
+    the next neighbour of the surest level, and no gene is inert. The last gene is the operating point of all stages.
+    """
+
+    def __init__(
+        self, cascade: Cascade, objectives: tuple[Objective, ...], constraints: tuple[Constraint, ...]
+    ) -> None:
+        self.cascade = cascade
+        self.objectives = objectives
+        self.constraints = constraints
+        self.evaluations = 0
+        self.least_violation = np.inf
+        upper = [cascade.level_count] * (cascade.stages - 1) + [cascade.points - 1]
+        self._genes = np.empty((0, len(upper)), dtype=np.int64)
+        self._costs = np.empty((0, len(objectives)))
+        known = {"accuracy", *cascade.step, *cascade.resident}
+        for asked in (*objectives, *(c.objective for c in constraints)):
+            if asked.name not in known:
+                raise ConfigError(f"{asked.name} is asked, but only {', '.join(sorted(known))} are known here")
+        super().__init__(
+            n_var=len(upper), n_obj=len(objectives), n_ieq_constr=len(constraints), xl=0, xu=np.array(upper), vtype=int
+        )
+
+    def first(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """The first population, (count, n_var): no exit at all (always feasible to build), each single exit, and random
+        ones of every density, from nearly none to nearly all exits placed."""
+        exits, absent = self.cascade.stages - 1, self.cascade.level_count
+        genes = rng.integers(0, self.xu + 1, (count, self.n_var))
+        kept = rng.random((count, exits)) < rng.random((count, 1))
+        level = rng.integers(0, absent, (count, exits))
+        genes[:, :-1] = np.where(kept, level, absent)
+        single = genes[: exits + 1, :-1]
+        single[:] = absent
+        rows = np.arange(1, len(single))
+        single[rows, rows - 1] = level[rows, rows - 1]
+        genes[0, -1] = 0
+        return genes
+
+    def decode(self, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """placed (B, S) bool, level (B, S) uint8, point (B, 1) of (B, n_var) genes; levels read 0 where not placed."""
+        placed = np.ones((len(genes), self.cascade.stages), dtype=bool)
+        placed[:, :-1] = genes[:, :-1] < self.cascade.level_count
+        level = np.zeros(placed.shape, dtype=np.uint8)
+        level[:, :-1] = np.where(placed[:, :-1], genes[:, :-1], 0)
+        return placed, level, genes[:, -1:]
+
+    def best(self) -> tuple[np.ndarray, np.ndarray]:
+        """Genes (n, n_var) and objective values (n, M) of the archive, from the cheapest to the most costly."""
+        order = np.lexsort((self._costs[:, 0], *self._costs[:, 1:].T[::-1]))
+        costs = self._costs[order]
+        values = np.stack([o.as_cost(costs[:, m]) for m, o in enumerate(self.objectives)], axis=1)
+        return self._genes[order], values
+
+    def _evaluate(self, x: np.ndarray, out: dict[str, np.ndarray], *args: Any, **kwargs: Any) -> None:
+        genes = x.astype(np.int64)
+        outcome = self.cascade.evaluate(*self.decode(genes))
+        metrics = {"accuracy": outcome.accuracy, **outcome.metrics}
+        costs = np.stack([o.as_cost(metrics[o.name]) for o in self.objectives], axis=1)
+        if np.isnan(costs).any():
+            raise ConfigError("an objective is unknown for some choices; its rows in the table hold no number")
+        violation = np.zeros((len(genes), len(self.constraints)))
+        for c, constraint in enumerate(self.constraints):
+            violation[:, c] = constraint.violation(metrics[constraint.objective.name])
+        total = violation.sum(axis=1)
+        self.evaluations += len(genes)
+        self.least_violation = min(self.least_violation, float(total.min()))
+        self._archive(genes[total == 0], costs[total == 0])
+        out["F"], out["G"] = costs, violation
+
+    def _archive(self, genes: np.ndarray, costs: np.ndarray) -> None:
+        """Keep what none beats of all that was ever evaluated: a population alone would forget."""
+        genes, costs = np.concatenate([self._genes, genes]), np.concatenate([self._costs, costs])
+        best = nondominated(costs)
+        self._genes, self._costs = genes[best], costs[best]
+
+
+class Change(Mutation):  # type: ignore[misc]  # pymoo has no types
+    """Changes each gene with probability 1/n: half of the time to a neighbour, half of the time to any value.
+
+    Always to another value, unlike rounded polynomial mutation, which leaves most small integers as they are.
+    """
+
+    def _do(self, problem: Choices, x: np.ndarray, random_state: np.random.Generator, **kwargs: Any) -> np.ndarray:
+        sizes = problem.xu.astype(np.int64) + 1
+        sign = random_state.integers(0, 2, x.shape) * 2 - 1
+        # At an end of its range a gene has one neighbour only.
+        near = np.where((x + sign < 0) | (x + sign >= sizes), x - sign, x + sign)
+        far = (x + random_state.integers(1, np.maximum(sizes, 2), x.shape)) % sizes
+        changed = np.where(random_state.random(x.shape) < 0.5, near, far)
+        # A gene with a single value has no other.
+        hit = (random_state.random(x.shape) < 1 / problem.n_var) & (sizes > 1)
+        return np.where(hit, changed, x)
