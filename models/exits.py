@@ -124,6 +124,7 @@ class ExitNetwork(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Logits of every exit in running order, then of the network's own classifier: each (N, classes)."""
         logits = []
+        x = x.contiguous(memory_format=torch.channels_last)
         for part, module in zip(self.parts, self.backbone, strict=True):
             # No graph is kept for the backbone; a head's gradient ends at the features it reads.
             with torch.no_grad():

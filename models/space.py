@@ -20,14 +20,14 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hwbench import plugin
 from hwbench.errors import ConfigError
-from hwbench.workload import Op
+from models.block import Block as Block
+from models.block import Shape as Shape
 from models.cardinality import Elimination, Table, activity, draw, eliminate
 
 SCHEMA = 1
 _STRICT = ConfigDict(extra="forbid")
 _CHUNK = 16_384  # candidates per pass: indices and tables of one pass stay in the second-level cache
 Genes = npt.NDArray[np.integer[Any]]
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,56 +41,6 @@ class Gene:
     name: str
     values: tuple[int | float | str, ...]
     group: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """One group of operations that is measured alone.
-
-    key: what runs (kind, shapes, kernel, stride, activation), human-readable; never weights.
-    kind: `stem`, `mbconv`, `tail` or `head` (an exit); in_shape, out_shape: (C, H, W) of one sample.
-    ops: counts at batch 1, batch normalisation folded; params: trainable elements of the module, not folded.
-    The rest is what a family builds it from: hidden = channels inside (after expansion, before pooling),
-    squeeze = channels of the squeeze-and-excitation bottleneck, last = features between pooling and classifier,
-    resize = side to which the stem scales its image; 0 = there is none. shortcut: the input reaches the output,
-    averaged down and through a 1×1 convolution (where shapes agree it is simply added, see `residual`).
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    key: str
-    kind: str
-    in_shape: Shape
-    out_shape: Shape
-    ops: tuple[Op, ...]
-    params: int
-    kernel: int = 1
-    stride: int = 1
-    expand: int = 0
-    hidden: int = 0
-    squeeze: int = 0
-    last: int = 0
-    resize: int = 0
-    shortcut: bool = False
-    act: str = "relu"
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates at batch 1."""
-        return sum(op.macs for op in self.ops)
-
-    @property
-    def residual(self) -> bool:
-        """Whether the input is added to the output as it is."""
-        return self.kind == "mbconv" and self.stride == 1 and self.in_shape == self.out_shape
-
-    @property
-    def peak_activation_count(self) -> int:
-        """Elements alive at once while the block runs: an operation's input and output, the input kept for `add`."""
-        kept = self.in_shape[0] * self.in_shape[1] * self.in_shape[2] if self.residual or self.shortcut else 0
-        last = len(self.ops) - 1
-        return max(
-            (op.read_count + op.write_count + (kept if 0 < i < last else 0) for i, op in enumerate(self.ops)), default=0
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

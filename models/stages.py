@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,8 +17,8 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hwbench.errors import ConfigError
-from hwbench.workload import Op
-from models.space import Block, Gene, Shape, Slot, Space
+from models.block import Block, head_block, mbconv_block, stem_block, strided, tail_block
+from models.space import Gene, Slot, Space
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,8 +27,6 @@ else:
 
 ACTIVATIONS = ("relu", "relu6", "hswish", "swish")
 _STRICT = ConfigDict(extra="forbid")
-_REDUCTION = 4  # squeeze-and-excitation: a quarter of the expanded channels, MobileNetV3 §5.3
-_DIVISOR = 8  # channels inside a layer are multiples of 8, as in MobileNetV2 and V3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,141 +144,6 @@ def read(path: Path) -> Space:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def stem_block(shape: Shape, side: int, width: int, stem: Stem) -> Block:
-    """The stem for images of `shape`, scaled to `side` where that differs."""
-    channels, native, _ = shape
-    resize = side if side != native else 0
-    scaled = (channels, side, side)
-    out = (width, *_strided(side, stem.stride))
-    ops = [Op(kind="resize", macs=0, weight_count=0, read_count=_n(shape), write_count=_n(scaled))] if resize else []
-    ops += [_conv(scaled, out, stem.kernel), _act(out)]
-    scale = f"-r{resize}" if resize else ""
-    return Block(
-        key=f"stem-{_text(shape)}{scale}-{_text(out)}-k{stem.kernel}-s{stem.stride}-{stem.act}",
-        kind="stem",
-        in_shape=shape,
-        out_shape=out,
-        ops=tuple(ops),
-        params=_convolution(channels, width, stem.kernel),
-        kernel=stem.kernel,
-        stride=stem.stride,
-        resize=resize,
-        act=stem.act,
-    )
-
-
-def mbconv_block(
-    shape: Shape,
-    width: int,
-    *,
-    kernel: int,
-    expand: int,
-    stride: int = 1,
-    squeeze: bool = False,
-    shortcut: bool = False,
-    act: str = "hswish",
-) -> Block:
-    """Expanding 1×1, depthwise k×k, optional squeeze-and-excitation, projecting 1×1; plus the input where it fits."""
-    channels, side, _ = shape
-    hidden = divisible(channels * expand) if expand > 1 else channels
-    inner, wide = (hidden, side, side), (hidden, *_strided(side, stride))
-    out = (width, *wide[1:])
-    bottleneck = divisible(hidden / _REDUCTION) if squeeze else 0
-    ops: list[Op] = []
-    params = 0
-    if expand > 1:
-        ops += [_conv(shape, inner, 1), _act(inner)]
-        params += _convolution(channels, hidden, 1)
-    depthwise = Op(
-        kind="dwconv",
-        macs=_n(wide) * kernel**2,
-        weight_count=hidden * (kernel**2 + 1),
-        read_count=_n(inner),
-        write_count=_n(wide),
-    )
-    ops += [depthwise, _act(wide)]
-    params += hidden * (kernel**2 + 2)
-    if bottleneck:
-        ops += [
-            _pool(wide),
-            *(_linear(hidden, bottleneck), _act((bottleneck, 1, 1)), _linear(bottleneck, hidden), _act((hidden, 1, 1))),
-            Op(kind="multiply", macs=0, weight_count=0, read_count=_n(wide) + hidden, write_count=_n(wide)),
-        ]
-        params += 2 * hidden * bottleneck + hidden + bottleneck
-    ops.append(_conv(wide, out, 1))
-    params += _convolution(hidden, width, 1)
-    fits = stride == 1 and shape == out
-    shortcut = shortcut and not fits
-    if shortcut:
-        small = (channels, *out[1:])
-        if stride > 1:
-            ops.append(Op(kind="pool", macs=0, weight_count=0, read_count=_n(shape), write_count=_n(small)))
-        weights = channels * width
-        ops.append(replace(_conv(small, out, 1), weight_count=weights))
-        params += weights
-    if fits or shortcut:
-        ops.append(Op(kind="add", macs=0, weight_count=0, read_count=2 * _n(out), write_count=_n(out)))
-    extra = (f"-se{bottleneck}" if bottleneck else "") + ("-sc" if shortcut else "")
-    return Block(
-        key=f"mbconv-{_text(shape)}-{_text(out)}-k{kernel}-e{expand}-s{stride}{extra}-{act}",
-        kind="mbconv",
-        in_shape=shape,
-        out_shape=out,
-        ops=tuple(ops),
-        params=params,
-        kernel=kernel,
-        stride=stride,
-        expand=expand,
-        hidden=hidden,
-        squeeze=bottleneck,
-        shortcut=shortcut,
-        act=act,
-    )
-
-
-def tail_block(shape: Shape, classes: int, *, hidden: int, last: int, act: str) -> Block:
-    """Optional 1×1 convolution to `hidden` channels, pooling, optional layer of `last` features, classifier."""
-    ops, features, params = _pooled(shape, hidden, 1)
-    if last:
-        ops += [_linear(features, last), _act((last, 1, 1))]
-        params += features * last + last
-        features = last
-    inside = (f"-h{hidden}" if hidden else "") + (f"-l{last}" if last else "")
-    return Block(
-        key=f"tail-{_text(shape)}{inside}-{classes}" + (f"-{act}" if inside else ""),
-        kind="tail",
-        in_shape=shape,
-        out_shape=(classes, 1, 1),
-        ops=(*ops, _linear(features, classes)),
-        params=params + features * classes + classes,
-        hidden=hidden,
-        last=last,
-        act=act,
-    )
-
-
-def head_block(shape: Shape, classes: int, exits: Exits) -> Block:
-    """The head of an exit behind features of `shape`: convolution, normalisation, activation, pooling, classifier."""
-    ops, features, params = _pooled(shape, exits.width, exits.kernel)
-    return Block(
-        key=f"head-{_text(shape)}-h{exits.width}-k{exits.kernel}-{classes}-{exits.act}",
-        kind="head",
-        in_shape=shape,
-        out_shape=(classes, 1, 1),
-        ops=(*ops, _linear(features, classes)),
-        params=params + features * classes + classes,
-        kernel=exits.kernel,
-        hidden=exits.width,
-        act=exits.act,
-    )
-
-
-def divisible(channels: float) -> int:
-    """The nearest multiple of 8, but no more than 10 % below `channels`; MobileNetV2's rule."""
-    near = max(_DIVISOR, int(channels + _DIVISOR / 2) // _DIVISOR * _DIVISOR)
-    return near if near >= 0.9 * channels else near + _DIVISOR
-
-
 class _Builder:
     def __init__(self, description: StageSpace) -> None:
         self.d = description
@@ -372,12 +235,14 @@ class _Builder:
         """The side of the features that enter a layer, for an image of `side`."""
         strides = [self.d.stem.stride, *(stage.stride for stage in self.d.stages[: s + (layer > 0)])]
         for stride in strides:
-            side = _strided(side, stride)[0]
+            side = strided(side, stride)[0]
         return side
 
     def _stem(self, side: int, width: int) -> Block:
         native = self.d.native or side
-        return stem_block((self.d.channels, native, native), side, width, self.d.stem)
+        stem = self.d.stem
+        shape = (self.d.channels, native, native)
+        return stem_block(shape, side, width, kernel=stem.kernel, stride=stem.stride, act=stem.act)
 
     def _layer(self, s: int, layer: int) -> Callable[..., Block | None]:
         stage = self.d.stages[s]
@@ -425,7 +290,8 @@ class _Builder:
             if not earlier and early:
                 return None
             here = self._side(side, s, layer + 1)
-            return head_block((width, here, here), self.d.classes, exits)
+            shape = (width, here, here)
+            return head_block(shape, self.d.classes, width=exits.width, kernel=exits.kernel, act=exits.act)
 
         return self._slot({**names, **before}, make)
 
@@ -456,56 +322,3 @@ def _check(d: StageSpace) -> None:
     for act in acts:
         if act not in ACTIVATIONS:
             raise ConfigError(f"{where}: unknown activation {act!r} (known: {', '.join(ACTIVATIONS)})")
-
-
-def _strided(side: int, stride: int) -> tuple[int, int]:
-    return (-(-side // stride),) * 2
-
-
-def _n(shape: Sequence[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
-
-
-def _text(shape: Shape) -> str:
-    return "x".join(str(length) for length in shape)
-
-
-def _convolution(channels: int, width: int, kernel: int) -> int:
-    """Trainable elements of a convolution without bias and the batch normalisation behind it."""
-    return channels * width * kernel**2 + 2 * width
-
-
-def _conv(shape: Shape, out: Shape, kernel: int) -> Op:
-    weights = shape[0] * out[0] * kernel**2
-    macs = weights * out[1] * out[2]
-    return Op(kind="conv", macs=macs, weight_count=weights + out[0], read_count=_n(shape), write_count=_n(out))
-
-
-def _act(shape: Shape) -> Op:
-    return Op(kind="activation", macs=0, weight_count=0, read_count=_n(shape), write_count=_n(shape))
-
-
-def _pool(shape: Shape) -> Op:
-    return Op(kind="pool", macs=0, weight_count=0, read_count=_n(shape), write_count=shape[0])
-
-
-def _linear(channels: int, width: int) -> Op:
-    return Op(
-        kind="linear",
-        macs=channels * width,
-        weight_count=channels * width + width,
-        read_count=channels,
-        write_count=width,
-    )
-
-
-def _pooled(shape: Shape, hidden: int, kernel: int) -> tuple[list[Op], int, int]:
-    """Optional convolution and pooling: operations, features, trainable elements."""
-    if not hidden:
-        return [_pool(shape)], shape[0], 0
-    wide = (hidden, *shape[1:])
-    ops = [_conv(shape, wide, kernel), _act(wide), _pool(wide)]
-    return ops, hidden, _convolution(shape[0], hidden, kernel)

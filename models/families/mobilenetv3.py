@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -199,6 +200,8 @@ class MobileNetV3(nn.Module):
             layers.append(_module(_largest([space.blocks[b] for b in np.unique(slot.block) if b >= 0])))
         self.layers = nn.ModuleList(layers)
         initialise(self)
+        # Channels last in memory: a training step on a CPU takes half the time.
+        self.to(memory_format=torch.channels_last)
 
     def running(self, genes: Sequence[int]) -> list[tuple[int, Block]]:
         """(slot, block) of everything that runs in this subnet, in order."""
@@ -207,6 +210,7 @@ class MobileNetV3(nn.Module):
 
     def forward(self, x: Tensor, genes: Sequence[int]) -> Tensor:
         """Logits (N, classes) of the subnet; x (N, C, H, W) is scaled where its side is not the subnet's resolution."""
+        x = x.contiguous(memory_format=torch.channels_last)
         for slot, block in self.running(genes):
             x = self.layers[slot].elastic(x, block)
         return x
@@ -215,7 +219,7 @@ class MobileNetV3(nn.Module):
         """The subnet in memory of its own, in this supernet's mode (training or eval)."""
         parts = []
         for slot, block in self.running(genes):
-            module = _module(block)
+            module = _module(block).to(memory_format=torch.channels_last)
             lend(self.layers[slot], module)
             parts.append(
                 Part(
