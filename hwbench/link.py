@@ -41,18 +41,20 @@ class LinePipe(Protocol):
 
 
 class Link(Protocol):
-    """One way to one board (local, ssh, adb); a context manager."""
+    """One way to one board (local, ssh, adb); a context manager.
+
+    python: the board's interpreter that has the runtimes and runs the agent.
+    """
 
     name: str
+    python: str
 
     def __enter__(self) -> Link: ...
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float
-    ) -> Completed:
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float) -> Completed:
         """Run a command to its end; a non-zero status is returned, not raised."""
 
     def read(self, path: str, *, max_bytes: int = 1 << 20, timeout_s: float = 10.0) -> bytes:

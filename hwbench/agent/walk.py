@@ -1,0 +1,137 @@
+"""Answers inputs sample by sample: walks a plan's nodes in order and stops where a score is high enough."""
+
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from hwbench.agent.machine import now_ns
+from hwbench.agent.protocol import AgentError
+from hwbench.agent.runtime import Call, Port
+from hwbench.agent.timing import undisturbed
+
+# An exit's graph gives these three, in this order; a runtime that renames outputs keeps the order.
+_CONVENTION = ("features", "logits", "score")
+_WARM_UP_NS = 200 * 1000 * 1000
+
+
+class _Step(NamedTuple):
+    """One node as the loop needs it."""
+
+    run: Callable[[], Any]
+    write: Optional[Callable[[np.ndarray], None]]
+    read: Callable[[int], np.ndarray]
+    score: int
+    leave_at: Optional[float]
+
+
+class Walk:
+    """A plan bound to calls.
+
+    Nodes run in order, each fed by the node it names (or the sample); a node whose score reaches `leave.at` ends the sample.
+    The answer is the class of the last answering node that ran.
+    """
+
+    def __init__(self, nodes: Sequence[Mapping[str, Any]], calls: Sequence[Call]) -> None:
+        self._steps = [_step(node, call) for node, call in zip(nodes, calls)]
+        self._calls = list(calls)
+        self._logits = [min(1, len(call.outputs) - 1) for call in calls]
+        answering = [i for i, node in enumerate(nodes) if node.get("answers")]
+        if not answering:
+            raise AgentError("request", "no node of the plan answers")
+        for i, node in enumerate(nodes):
+            if node.get("leave") is not None and i not in answering:
+                raise AgentError("request", "node {!r} may be left but does not answer".format(node["node"]))
+        # By the node that ran last: the node that answers, −1 where none has yet.
+        self._answering = [max([a for a in answering if a <= i] or [-1]) for i in range(len(nodes))]
+
+    def warm_up(self, data: np.ndarray) -> None:
+        """Run whole plans, leaving nowhere, for up to 0.2 s."""
+        self._check(data)
+        end = now_ns() + _WARM_UP_NS
+        for i in range(len(data)):
+            for step in self._steps:
+                if step.write is not None:
+                    step.write(data[i : i + 1])
+                step.run()
+            if now_ns() >= end:
+                return
+
+    def run(self, data: np.ndarray, repeats: int, progress: Callable[[int], None]) -> Dict[str, np.ndarray]:
+        """All samples at batch 1: node (N,) int16, answer (N,) int64, score (N,) float32, t_ns (N,) int64, node_scores (N, nodes)."""
+        count, steps = len(data), self._steps
+        node = np.empty(count, dtype=np.int16)
+        answer = np.empty(count, dtype=np.int64)
+        node_scores = np.full((count, len(steps)), np.nan, dtype=np.float32)
+        t_ns = np.empty(count, dtype=np.int64)
+        times = [0] * max(1, repeats)
+        scores = [0.0] * len(steps)
+        with undisturbed():
+            for i in range(count):
+                sample = data[i : i + 1]
+                for repeat in range(len(times)):
+                    last = 0
+                    begin = now_ns()
+                    for k, step in enumerate(steps):
+                        if step.write is not None:
+                            step.write(sample)
+                        step.run()
+                        last = k
+                        if step.leave_at is not None:
+                            score = scores[k] = step.read(step.score).item()
+                            if score >= step.leave_at:
+                                break
+                    at = self._answering[last]
+                    winner = int(self._calls[at].read(self._logits[at]).argmax())
+                    times[repeat] = now_ns() - begin
+                node[i], answer[i] = at, winner
+                t_ns[i] = int(np.median(times)) if len(times) > 1 else times[0]
+                for k in range(last + 1):
+                    if steps[k].leave_at is not None:
+                        node_scores[i, k] = scores[k]
+                    elif steps[k].score >= 0:
+                        node_scores[i, k] = steps[k].read(steps[k].score).item()
+                progress(i + 1)
+        return {
+            "node": node,
+            "answer": answer,
+            "score": node_scores[np.arange(count), node],
+            "t_ns": t_ns,
+            "node_scores": node_scores,
+        }
+
+    def _check(self, data: np.ndarray) -> None:
+        for call, step in zip(self._calls, self._steps):
+            if step.write is not None and tuple(call.input.shape) != (1,) + data.shape[1:]:
+                raise AgentError(
+                    "request",
+                    "samples {} do not fit input {!r} {}".format(data.shape[1:], call.input.name, call.input.shape),
+                )
+
+
+def _step(node: Mapping[str, Any], call: Call) -> _Step:
+    leave = node.get("leave")
+    name = str(leave["output"]) if leave is not None else _CONVENTION[2]
+    score = _position(name, call.outputs) if node.get("answers") else -1
+    if leave is not None and score < 0:
+        raise AgentError(
+            "request",
+            "node {!r} leaves by output {!r}, its graph has {}".format(
+                node["node"], name, ", ".join(port.name for port in call.outputs)
+            ),
+        )
+    return _Step(
+        run=call.run,
+        write=call.write if node.get("after") is None else None,
+        read=call.read,
+        score=score,
+        leave_at=None if leave is None else float(leave["at"]),
+    )
+
+
+def _position(name: str, outputs: Sequence[Port]) -> int:
+    names: List[str] = [port.name for port in outputs]
+    if name in names:
+        return names.index(name)
+    if name in _CONVENTION and _CONVENTION.index(name) < len(names) == len(_CONVENTION):
+        return _CONVENTION.index(name)
+    return -1
