@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
@@ -31,5 +31,5 @@ class Engine(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
-        """Done tasks in any order; the driver commits each, then answers the strategy."""
+    def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
+        """Done tasks in any order; the driver commits each, then answers the strategy. Closing it ends what still runs."""

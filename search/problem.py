@@ -16,11 +16,15 @@ from search.task import Task
 
 
 class Problem(Protocol):
-    """A space, what is wanted of its points, and how a point becomes a Cascade. B = batch of candidates, G = genes."""
+    """A space, what is wanted of its points, and how a point becomes a Cascade. B = batch of candidates, G = genes.
+
+    reference: one value per objective, in its unit, worse than any design that should count: the hypervolume's corner.
+    """
 
     space: Space
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
+    reference: tuple[float, ...]
 
     def static(self, genes: np.ndarray) -> Mapping[str, np.ndarray]:
         """Table and size metrics of (B, G) whole backbones at the default setting, each (B,), vectorised, no task."""

@@ -1,15 +1,18 @@
-"""How it is searched: the contract of `strategies/`."""
+"""How it is searched: the contract of `strategies/`, and the steps that strategies share."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
+from pydantic import ConfigDict
 
 from hwbench.store import Result
-from search.front import Front
+from models.space import Space
+from search.front import Front, Promise
+from search.objective import ACCURACY
 from search.problem import Problem
 from search.task import Task
 
@@ -24,6 +27,7 @@ class Budget:
     inner: generations × population of each inner search.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     outer_generations: int
     outer_population: int
     survivors: int
@@ -32,7 +36,64 @@ class Budget:
 
 
 class Strategy(Protocol):
-    """One way to search."""
+    """One way to search. front: the best it knows so far, for whoever watches; None before anything is known."""
+
+    front: Front | None
 
     def search(self, problem: Problem, budget: Budget, rng: np.random.Generator) -> Dialogue:
         """Yields lists of tasks, is sent their results in that order, returns a front; no clock, no I/O."""
+
+
+def draw(
+    space: Space, n: int, known: Collection[tuple[int, ...]], rng: np.random.Generator, *, anchors: bool = False
+) -> np.ndarray:
+    """(≤ n, G) different canonical points that are not known; fewer where the space has no more.
+
+    anchors: begin with the smallest and the largest subnet.
+    """
+    found: dict[tuple[int, ...], None] = {}
+    candidates = [space.smallest(), space.largest()] if anchors else []
+    while True:
+        for point in candidates:
+            row = tuple(point.tolist())
+            if row not in known and len(found) < n:
+                found[row] = None
+        if len(found) >= n or len(known) + len(found) >= space.size():
+            return np.array(list(found), np.int16).reshape(-1, len(space.genes))
+        candidates = list(space.sample(n - len(found), rng))
+
+
+def static_costs(problem: Problem, genes: np.ndarray, answers: Sequence[Result]) -> np.ndarray:
+    """(B, M) static fitness of whole backbones, smaller is better: accuracy on `val`, costs from the table."""
+    metrics = dict(problem.static(genes))
+    metrics[ACCURACY.name] = np.array([result.values["accuracy"] for result in answers])
+    return np.stack([o.as_cost(metrics[o.name]) for o in problem.objectives], axis=1)
+
+
+def inner_searches(
+    problem: Problem, budget: Budget, genes: np.ndarray, rng: np.random.Generator
+) -> Generator[list[Task], list[Result], list[Front]]:
+    """Train exits on each backbone of (B, G), search each one's cascade; the inner front of each, in that order."""
+    asked = problem.tasks(genes, exits=True)
+    answers = yield asked
+    cascades = [problem.cascade(g, answer) for g, answer in zip(genes, answers, strict=True)]
+    found = yield [
+        Task(
+            kind="inner",
+            args={
+                "objectives": [o.name for o in problem.objectives],
+                "limits": {c.objective.name: c.limit for c in problem.constraints},
+                "generations": budget.inner_generations,
+                "population": budget.inner_population,
+                "seed": int(rng.integers(2**31)),
+            },
+            arrays=cascade.to_arrays(),
+        )
+        for cascade in cascades
+    ]
+    fronts = []
+    for g, task, cascade, result in zip(genes, asked, cascades, found, strict=True):
+        choice = (result.arrays["placed"], result.arrays["level"], result.arrays["point"])
+        designs = [problem.design(g, task, cascade, *one) for one in zip(*choice, strict=True)]
+        fronts.append(Front.of(problem.objectives, problem.reference, Promise.of(cascade, *choice, designs)))
+    return fronts

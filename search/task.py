@@ -42,7 +42,7 @@ class Task:
     """
 
     kind: str
-    args: Mapping[str, Json]
+    args: Json
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     files: Mapping[str, File] = field(default_factory=dict)
     needs: Mapping[str, float] = field(default_factory=lambda: {"cpu": 1.0})

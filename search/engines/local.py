@@ -14,7 +14,7 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -72,7 +72,7 @@ class Local:
     ) -> None:
         self._stop(self._pool)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
         """Each task with its result, as they come.
 
         Raises the error of the first task that fails, and DeviceError for a task whose worker died ATTEMPTS times.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hwbench.errors import MissingRows
-from hwbench.store import Result
+from hwbench.store import Json, Result
 from search.task import Task
 
 version = 1
@@ -41,6 +41,19 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     if asked.get("fail") == "unpicklable":
         raise Unpicklable("odd")
     time.sleep(asked.get("sleep_s", 0.0))
+    if "genes" in asked:
+        return _answers(asked, rng)
     return Result(
         values={"pid": os.getpid(), "threads": os.environ.get("OMP_NUM_THREADS")}, arrays={"x": rng.random(3)}
     )
+
+
+def _answers(asked: Json, rng: np.random.Generator) -> Result:
+    """What a backbone might answer: the more it costs, the harder the samples it gets right."""
+    ability = np.array([0.3, 0.5, 0.7, 1.0] if asked["exits"] else [1.0]) * (0.5 + asked["cost"])
+    label = np.arange(200, dtype=np.int16) % 10
+    margin = ability - rng.random((200, 1)) + 0.1 * rng.standard_normal((200, len(ability)))
+    answer = np.where(margin > 0, label[:, None], (label[:, None] + 1) % 10).astype(np.int16)
+    score = (1 / (1 + np.exp(-4 * np.abs(margin)))).astype(np.float32)
+    accuracy = float(np.mean(answer[:, -1] == label))
+    return Result(values={"accuracy": accuracy}, arrays={"answer": answer, "score": score, "label": label})
