@@ -36,14 +36,13 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """A dynamic network: stages in order, and the uplink between the last two where they are on two machines.
+    """A dynamic network: stages in order.
 
     answers: key of the `answers` task whose result holds the recalibrated statistics and the trained heads.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     stages: tuple[Stage, ...]
-    uplink: str | None = None
     answers: str | None = None
 
     @property

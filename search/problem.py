@@ -36,6 +36,12 @@ class Problem(Protocol):
         """The inner level: one candidate (G,) and what its `answers` task returned."""
 
     def design(
-        self, genes: np.ndarray, answers: Task, cascade: Cascade, placed: np.ndarray, level: np.ndarray, point: np.ndarray
+        self,
+        genes: np.ndarray,
+        answers: Task,
+        cascade: Cascade,
+        placed: np.ndarray,
+        level: np.ndarray,
+        point: np.ndarray,
     ) -> Design:
         """What a choice on the cascade means: placed (S,) bool, level (S,) uint8, point (S,) or (1,)."""

@@ -35,11 +35,11 @@ version = 1
 
 
 class Args(BaseModel):
-    """What is asked: metrics by their names (`accuracy`, `latency_ms`), limits by metric, generations × population."""
+    """What is asked: metrics by name (`accuracy`, `latency_ms`), limits by metric, generations × population."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     objectives: tuple[str, ...] = Field(min_length=2)
-    constraints: dict[str, float] = {}
+    limits: dict[str, float] = {}
     generations: int = Field(ge=1)
     population: int = Field(ge=2)
     seed: int = 0
@@ -52,7 +52,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     choices = Choices(
         cascade,
         tuple(by_metric(name) for name in args.objectives),
-        tuple(Constraint(objective=by_metric(name), limit=limit) for name, limit in args.constraints.items()),
+        tuple(Constraint(objective=by_metric(name), limit=limit) for name, limit in args.limits.items()),
     )
     algorithm = NSGA2(
         pop_size=args.population,

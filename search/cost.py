@@ -1,0 +1,134 @@
+"""What networks and stages of a space cost, by vectorised look-ups in a latency table.
+
+Rows add up as the table's Composition says: a segment that runs in one call costs call + Σ scale · (row − call), and a
+network is the sum of its segments. So each block has one *addend*, scale · (row − call), and each call is paid once.
+Shapes: P settings, B candidates, G genes, S stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwbench.errors import ConfigError, MissingRows
+from hwbench.evidence import DECLARED, Evidence, join
+from hwbench.setting import Setting
+from hwbench.table import LatencyTable
+from models.space import Space
+
+TABLE_METRICS = ("latency_ms", "energy_mj")
+# Known from the space alone; the network's description is the only witness.
+MODEL_METRICS = ("macs", "size_bytes", "memory_bytes")
+_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageCosts:
+    """Costs of one backbone's stages as a Cascade takes them.
+
+    step, ask: metric -> (P, S): the blocks between the previous exit and this one; the exit's head and one more call.
+    resident: metric -> (S,): bytes that a placed exit adds; the last stage holds the backbone.
+    """
+
+    step: Mapping[str, np.ndarray]
+    ask: Mapping[str, np.ndarray]
+    resident: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Costs:
+    """A space priced by a table at P settings of one precision; make it with `Costs.of`.
+
+    addend: metric -> (P, n_blocks), what a block adds to the segment it runs in.
+    call: metric -> (P,), what a segment costs beside its blocks.  evidence: by metric.
+    """
+
+    space: Space
+    settings: tuple[Setting, ...]
+    addend: Mapping[str, np.ndarray]
+    call: Mapping[str, np.ndarray]
+    evidence: Mapping[str, Evidence]
+
+    @classmethod
+    def of(cls, space: Space, table: LatencyTable, settings: Sequence[Setting], needed: Sequence[str]) -> Costs:
+        """Look up every block of the space, heads of exits included, once.
+
+        needed: metrics that must be known; another metric of the table is taken along where it is complete.
+        Raises MissingRows naming ten rows and the command that fills them, ConfigError without a composition.
+        """
+        if len({s.precision for s in settings}) != 1:
+            raise ConfigError("costs need settings of one precision")
+        keys = [block.key for block in space.blocks]
+        macs = np.array([[block.macs for block in space.blocks]], dtype=np.float64)
+        addend = {"macs": np.repeat(macs, len(settings), axis=0)}
+        call = {"macs": np.zeros(len(settings))}
+        evidence = dict.fromkeys(MODEL_METRICS, DECLARED)
+        for metric in TABLE_METRICS:
+            try:
+                rows, origin = table.rows(metric, keys, settings)
+                parts = [table.composition(metric, setting) for setting in settings]
+            except (MissingRows, ConfigError):
+                if metric in needed:
+                    raise
+                continue
+            calls = np.array([part.call for part in parts])
+            scales = np.array([part.scale for part in parts])
+            addend[metric] = scales[:, None] * (rows - calls[:, None])
+            call[metric] = calls
+            evidence[metric] = join(origin)
+        return cls(space=space, settings=tuple(settings), addend=addend, call=call, evidence=evidence)
+
+    def network(self, genes: np.ndarray) -> dict[str, np.ndarray]:
+        """Whole backbones (B, G), each in one call: metric -> (P, B); bytes do not depend on the point: (B,)."""
+        found = {
+            metric: np.stack([self.call[metric][p] + self.space.total(genes, row) for p, row in enumerate(addend)])
+            for metric, addend in self.addend.items()
+        }
+        weights = self.space.params(genes) * self._element_bytes
+        peak = self.space.peak_activation_count(genes) * self._element_bytes
+        return found | {"size_bytes": weights, "memory_bytes": weights + peak}
+
+    def stages(self, genes: np.ndarray, positions: Sequence[int]) -> StageCosts:
+        """One backbone (G,) cut behind the slots of these exit positions: S = len(positions) + 1 stages.
+
+        positions: ascending indices into Space.positions. Raises ConfigError where an exit does not exist.
+        """
+        slots = np.array([count.count for count in self.space.slots])
+        blocks, heads = self.space.block_ids(genes[None])[0], self.space.head_ids(genes[None])[0]
+        heads = heads[list(positions)]
+        if (heads < 0).any() or list(positions) != sorted(set(positions)):
+            raise ConfigError(f"space {self.space.name!r}: no exits at positions {list(positions)} of {genes.tolist()}")
+        runs = blocks >= 0
+        # Segment i ends behind the slot of exit i; the last one at the network's end.
+        segment = np.searchsorted([self.space.positions[p] for p in positions], np.flatnonzero(runs), side="left")
+        step, ask = {}, {}
+        for metric, addend in self.addend.items():
+            step[metric] = np.zeros((len(self.settings), len(positions) + 1))
+            np.add.at(step[metric].T, segment, (addend[:, blocks[runs]] * slots[runs]).T)
+            ask[metric] = np.repeat(self.call[metric][:, None], len(positions) + 1, axis=1)
+            ask[metric][:, :-1] += addend[:, heads]
+        return StageCosts(step=step, ask=ask, resident=self._resident(genes, heads))
+
+    def soft_terms(self, metric: str, point: int = 0) -> tuple[float, list[tuple[tuple[int, ...], np.ndarray]]]:
+        """The exact cost as a multilinear function, for a differentiable search: a constant, and for each slot the
+        genes it depends on with the cost of their joint values. Cost = constant + Σ_slots Σ_v Π_g p(v_g) · table[v]."""
+        values = np.append(self.addend[metric][point], 0.0)  # index −1, nothing runs, costs nothing
+        terms = [(slot.genes, slot.count * values[slot.block]) for slot in self.space.slots]
+        return float(self.call[metric][point]), terms
+
+    @property
+    def _element_bytes(self) -> int:
+        precision = self.settings[0].precision
+        if precision not in _BYTES:
+            raise ConfigError(f"precision {precision!r} has no known size (known: {', '.join(_BYTES)})")
+        return _BYTES[precision]
+
+    def _resident(self, genes: np.ndarray, heads: np.ndarray) -> dict[str, np.ndarray]:
+        head = [self.space.blocks[h] for h in heads]
+        weights = np.append([h.params for h in head], self.space.params(genes[None])) * self._element_bytes
+        peak = int(self.space.peak_activation_count(genes[None])[0])
+        # A head whose activations exceed the backbone's raises the peak; the sum over several such is an upper bound.
+        beyond = np.append([max(h.peak_activation_count - peak, 0) for h in head], peak) * self._element_bytes
+        return {"size_bytes": weights, "memory_bytes": weights + beyond}
