@@ -10,6 +10,7 @@ import pytest
 
 from hwbench import plugin
 from hwbench.target import Target
+from tests.contracts.signatures import names, per_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +28,20 @@ def examples() -> list[str]:
     """TOML of the board example: the ten lines, then what a power sensor adds."""
     text = (Path(__file__).resolve().parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
     return blocks(text[text.index("### Add a board in ten lines") :], "toml")[:2]
+
+
+def test_the_page_of_contracts_shows_the_code_as_it_is(root: Path) -> None:
+    """Every class, field, method and argument on the page stands in the file it names."""
+    page = (root / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    shown = [pair for block in blocks(page, "python") for pair in per_file(block)]
+    assert len({file for file, _ in shown}) > 20
+    wrong = []
+    for file, text in shown:
+        real = names((root / file).read_text(encoding="utf-8"))
+        for name, said in names(text).items():
+            if real.get(name) != said:
+                wrong.append(f"{file}: {name}({said}) on the page, {real.get(name, 'nothing')} in the code")
+    assert wrong == []
 
 
 def test_the_board_in_ten_lines_is_a_target(examples: list[str]) -> None:
