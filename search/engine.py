@@ -32,4 +32,4 @@ class Engine(Protocol):
     ) -> None: ...
 
     def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
-        """Done tasks in any order; the driver commits each, then answers the strategy. Closing it ends what still runs."""
+        """Done tasks in any order; the driver commits each, then answers the strategy. Closing it ends what runs."""

@@ -16,7 +16,7 @@ from search.task import Task
 
 
 class Shown:
-    """A watcher that prints; a context manager. Tasks of one sort take about equally long: each sort has its own rate."""
+    """A watcher that prints; a context manager. Tasks of one sort take about equally long: each has its own mean."""
 
     def __init__(self, console: Console, budget: Budget, workers: int) -> None:
         searched = budget.outer_generations * budget.survivors

@@ -78,9 +78,9 @@ class Local:
         Raises the error of the first task that fails, and DeviceError for a task whose worker died ATTEMPTS times.
         """
         if self.workers == 0:
-            for task in tasks:
-                result, seconds = _timed(task)
-                yield Done(task=task, result=result, seconds=seconds, worker=f"pid {os.getpid()}")
+            for given in tasks:
+                result, seconds = _timed(given)
+                yield Done(task=given, result=result, seconds=seconds, worker=f"pid {os.getpid()}")
             return
         waiting = deque(tasks)
         deaths: dict[int, int] = {}
