@@ -151,7 +151,9 @@ class Space:
         return point
 
     def canonical(self, genes: npt.ArrayLike) -> npt.NDArray[np.int16]:
-        """(n, G) with every inert gene at 0, so that equal networks are equal rows; do it before any hash.
+        """(n, G) with every inert gene at 0, so that points that differ in those alone are equal rows.
+
+        Do it before any hash.
 
         Raises ConfigError on a wrong number of genes or a value outside its gene.
         """
@@ -173,7 +175,7 @@ class Space:
         while True:
             before = points.copy()
             for gene, (scope, active) in self._inert.items():
-                points[~active[tuple(points[:, g] for g in scope)], gene] = 0
+                points[:, gene] *= active[tuple(points[:, g] for g in scope)]
             if np.array_equal(before, points):
                 return points
 
