@@ -1,4 +1,4 @@
-"""One toy search in a run folder, as a program that tests may kill: FOLDER WORKERS [BATCH to die at [PAUSE in ms after each result]]."""
+"""One toy search as a program that tests may kill: FOLDER WORKERS [BATCH to die at [PAUSE in ms after a result]]."""
 
 from __future__ import annotations
 
