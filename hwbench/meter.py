@@ -10,7 +10,12 @@ from hwbench.target import Probe
 
 
 class Meter(Protocol):
-    """The agent only reads, so no meter has code on the board."""
+    """The agent only reads, so no meter has code on the board.
+
+    rate_hz: how often it has a new value, which says how long a window must be; None = whenever it is read.
+    """
+
+    rate_hz: float | None
 
     def probes(self) -> Sequence[Probe]:
         """What the agent reads inside the window."""

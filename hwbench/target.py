@@ -9,7 +9,7 @@ import itertools
 import random
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -294,6 +294,17 @@ def plugin_options(target: Target, package: str, kind: str, options: Mapping[str
         raise ConfigError(f"{section}: {explain(error, module.Options)}") from error
 
 
+def faults(target: Target) -> list[str]:
+    """What is wrong with the plugins' own options, one line a section; nothing is opened."""
+    found: list[str] = []
+    for group, section in _sections(target):
+        try:
+            plugin_options(target, f"hwbench.{group}s", section.kind, section.options)
+        except ConfigError as error:
+            found.append(str(error))
+    return found
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first fault in one line: where it is, what is wrong, and for an unknown key the nearest known one."""
     faults = error.errors(include_url=False)
@@ -328,19 +339,20 @@ def _optional(annotation: Any) -> bool:
     return type(None) in typing.get_args(annotation)
 
 
+def _sections(target: Target) -> Iterator[tuple[str, Plugin | BackendSection]]:
+    """Every section that a plugin stands behind, with the name of its kind: link, backend, clock, meter."""
+    yield from (("link", section) for section in target.link)
+    yield from (("backend", section) for section in target.backend)
+    yield from (("clock", section) for section in target.clock)
+    yield from (("meter", section) for section in target.meter)
+
+
 def _check_kinds(target: Target, path: Path) -> None:
     """Names of plugins are checked when the file is read; their options when they are opened."""
-    groups: tuple[tuple[str, Sequence[Plugin | BackendSection]], ...] = (
-        ("link", target.link),
-        ("backend", target.backend),
-        ("clock", target.clock),
-        ("meter", target.meter),
-    )
-    for group, sections in groups:
-        for section in sections:
-            known = plugin.names(f"hwbench.{group}s")
-            if section.kind not in known:
-                raise ConfigError(f"{path}: [[{group}]] kind {section.kind!r} is unknown{nearest(section.kind, known)}")
+    for group, section in _sections(target):
+        known = plugin.names(f"hwbench.{group}s")
+        if section.kind not in known:
+            raise ConfigError(f"{path}: [[{group}]] kind {section.kind!r} is unknown{nearest(section.kind, known)}")
     clocks = [c.name for c in target.clock]
     if len(set(clocks)) != len(clocks):
         raise ConfigError(f"{path}: two [[clock]] sections are named {max(clocks, key=clocks.count)!r}")

@@ -1,0 +1,215 @@
+"""Cells x sessions: the measuring itself, committed window by window.
+
+A session is a fresh process that measures all cells of an operating point in a new random order, so what the machine
+does meanwhile falls on all cells alike; a cell's value is the median of its sessions' medians. What the Store already
+holds is not measured again: to resume is to start again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hwbench import journal
+from hwbench.board import Board
+from hwbench.energy import MIN_SAMPLES
+from hwbench.errors import ConfigError, PermanentDeviceError
+from hwbench.measurement import Cell, Measurement, Window
+from hwbench.round import Round
+from hwbench.session import WindowSpec
+from hwbench.setting import Clocks, Setting
+from hwbench.store import Store
+from hwbench.summary import summarise
+from hwbench.workload import Bundle
+
+logger = logging.getLogger(__name__)
+
+# More than the least that an energy needs, as the ends of a window fall between samples.
+_SAMPLES = MIN_SAMPLES * 1.25
+# What a cell costs beside its runs (push, load, drop), and a session (start of a process, control), for --plan only.
+_CELL_S, _SESSION_S, _GUESSED_MACS_PER_S = 0.05, 1.0, 2e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Where a campaign is: after each window, also one that was found in the Store."""
+
+    done: int
+    total: int
+    cell: Cell
+    session: int
+    latency_ms: float
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignPlan:
+    """What a campaign would do; seconds is a guess from operation counts, before anything was measured."""
+
+    cells: tuple[Cell, ...]
+    sessions: int
+    seconds: float
+
+    @property
+    def windows(self) -> int:
+        """Cells times sessions."""
+        return len(self.cells) * self.sessions
+
+
+class CellsFailed(PermanentDeviceError):
+    """Some cells could not be measured; all others were, and are kept.  failures: message by cell."""
+
+    def __init__(self, failures: Mapping[Cell, str]) -> None:
+        shown = "; ".join(f"{cell.block_key} [{cell.setting}]: {why}" for cell, why in list(failures.items())[:3])
+        more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
+        super().__init__(f"{len(failures)} cells could not be measured: {shown}{more}; the others are kept")
+        self.failures = dict(failures)
+
+
+def plan(bundle: Bundle, settings: Sequence[Setting], *, sessions: int, how: WindowSpec) -> CampaignPlan:
+    """Cells and a rough time, without a board."""
+    cells = _cells(bundle, settings)
+    macs = {w.block_key: w.macs for w in bundle.workloads}
+    windows_s = sum(_CELL_S + _guess_s(macs[cell.block_key], how) for cell in cells)
+    points = len({(s.unit, s.clocks) for s in settings})
+    return CampaignPlan(cells=cells, sessions=sessions, seconds=sessions * (points * _SESSION_S + windows_s))
+
+
+def campaign(
+    boards: Sequence[Board],
+    bundle: Bundle,
+    settings: Sequence[Setting],
+    store: Store,
+    *,
+    sessions: int,
+    rng: np.random.Generator,
+    how: WindowSpec | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[Measurement]:
+    """Measure every workload of the bundle at every setting, `sessions` times; yields the cells when all are complete.
+
+    boards: opened boards of one target; sessions take turns on them.
+    Groups by operating point, shuffles inside, commits each window, repeats only the open cell after a
+    TransientDeviceError.  A cell that cannot run does not stop the others: CellsFailed is raised when all else is done.
+    """
+    if sessions < 1 or not boards or not settings or not bundle.workloads:
+        raise ConfigError("a campaign needs a board, a setting, a workload and at least one session")
+    run = _Campaign(
+        boards=boards,
+        bundle=bundle,
+        store=store,
+        how=_long_enough(how or WindowSpec(), boards),
+        rng=rng,
+        progress=progress,
+        cells=_cells(bundle, settings),
+        sessions=sessions,
+    )
+    for number in range(sessions):
+        run.session(number)
+    yield from run.measurements()
+    if run.failures:
+        raise CellsFailed(run.failures)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Campaign:
+    """The state of one campaign."""
+
+    boards: Sequence[Board]
+    bundle: Bundle
+    store: Store
+    how: WindowSpec
+    rng: np.random.Generator
+    progress: Callable[[Progress], None] | None
+    cells: tuple[Cell, ...]
+    sessions: int
+    failures: dict[Cell, str] = field(default_factory=dict)
+    done: int = 0
+
+    def session(self, number: int) -> None:
+        """Measure what is missing of one session: one operating point after the other, in random order."""
+        board = self._board(number)
+        groups: dict[tuple[str, Clocks], list[Cell]] = {}
+        for cell in self.cells:
+            if cell in self.failures:
+                continue
+            window = journal.get_window(self.store, self._key(cell, number))
+            if window is not None:
+                self._tell(window, resumed=True)
+            else:
+                groups.setdefault((cell.setting.unit, cell.setting.clocks), []).append(cell)
+        points = list(groups.values())
+        for place in self.rng.permutation(len(points)):
+            cells = points[place]
+            Round(
+                board=board,
+                bundle=self.bundle,
+                store=self.store,
+                how=self.how,
+                number=number,
+                keep=self._keep,
+                fail=self._fail,
+            ).run([cells[i] for i in self.rng.permutation(len(cells))])
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Every cell's value from its windows."""
+        # A board with a meter never gets declared energies: one table must not mix the two.
+        power = None if any(board.meter for board in self.boards) else self.boards[0].target.power
+        for cell in self.cells:
+            if cell not in self.failures:
+                found = [journal.get_window(self.store, self._key(cell, n)) for n in range(self.sessions)]
+                yield summarise(self.bundle.workload(cell.block_key), [w for w in found if w is not None], power)
+
+    def _board(self, number: int) -> Board:
+        return self.boards[number % len(self.boards)]
+
+    def _key(self, cell: Cell, number: int) -> str:
+        board = self._board(number)
+        sha256 = board.artifact_sha256(self.bundle, self.bundle.workload(cell.block_key), cell.setting)
+        return journal.window_key(cell, number, sha256, board.identity(cell.setting), self.how)
+
+    def _keep(self, window: Window) -> str:
+        key = self._key(window.cell, window.session)
+        journal.put_window(self.store, key, window)
+        self._tell(window, resumed=False)
+        return key
+
+    def _fail(self, cell: Cell, error: Exception) -> None:
+        logger.warning("%s [%s] cannot be measured: %s", cell.block_key, cell.setting, error)
+        self.failures[cell] = str(error)
+
+    def _tell(self, window: Window, *, resumed: bool) -> None:
+        self.done += 1
+        if self.progress is not None:
+            self.progress(
+                Progress(
+                    done=self.done,
+                    total=len(self.cells) * self.sessions,
+                    cell=window.cell,
+                    session=window.session,
+                    latency_ms=journal.median_ms(window.run_ns),
+                    resumed=resumed,
+                )
+            )
+
+
+def _cells(bundle: Bundle, settings: Sequence[Setting]) -> tuple[Cell, ...]:
+    return tuple(Cell(block_key=w.block_key, setting=s) for s in settings for w in bundle.workloads)
+
+
+def _long_enough(how: WindowSpec, boards: Sequence[Board]) -> WindowSpec:
+    """Windows in which the slowest meter takes samples enough for an energy."""
+    rates = [min(b.meter.rate_hz or how.probe_hz, how.probe_hz) for b in boards if b.meter is not None]
+    if not rates:
+        return how
+    least_s = _SAMPLES / min(rates)
+    return replace(how, min_time_s=max(how.min_time_s, least_s), max_time_s=max(how.max_time_s, 3 * least_s))
+
+
+def _guess_s(macs: int, how: WindowSpec) -> float:
+    run_s = macs / _GUESSED_MACS_PER_S
+    # Warm-up takes about as long as the window.
+    return min(2 * max(how.min_time_s, how.min_runs * run_s), how.max_time_s)

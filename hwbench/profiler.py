@@ -1,0 +1,65 @@
+"""One cell in one session: load, look, drop, and say what it was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from hwbench.errors import PermanentDeviceError, TransientDeviceError
+from hwbench.measurement import Cell, Window
+from hwbench.session import Prepared, RawWindow, Session, WindowSpec
+from hwbench.statistics import steadiness
+from hwbench.target import Probe
+
+
+def measure(
+    session: Session,
+    prepared: Prepared,
+    cell: Cell,
+    how: WindowSpec,
+    probes: Sequence[Probe] = (),
+    *,
+    number: int = 0,
+    order: int = 0,
+) -> Window:
+    """Measure a cell in an open session; the workload is dropped again, also when it cannot run.
+
+    number, order: which session this is, and the cell's place in it.
+    A window that is not steady is taken again once, then kept and flagged; the agent does so by itself for what it sees
+    while it runs, the rest (a bump in the middle, a vendor's tool) is seen here.
+    """
+    loaded = session.load(prepared)
+    try:
+        raw = session.window([prepared.block_key], how, probes)
+        if not _steady(raw) and "unsteady" not in raw.flags:
+            raw = session.window([prepared.block_key], how, probes)
+    except PermanentDeviceError:
+        # The graph failed; the session may live on. After anything else there is nobody left to tell, or no time to.
+        with suppress(TransientDeviceError):
+            session.drop(prepared.block_key)
+        raise
+    session.drop(prepared.block_key)
+    flags = set(raw.flags) | (set() if _steady(raw) else {"unsteady"}) | _compiler_flags(prepared)
+    return Window(
+        cell=cell,
+        session=number,
+        order=order,
+        warmup_ns=raw.warmup_ns,
+        start_ns=raw.start_ns,
+        run_ns=raw.run_ns,
+        traces=dict(raw.traces),
+        noise=dict(raw.noise),
+        flags=tuple(sorted(flags)),
+        load_ms=loaded.load_ms,
+        peak_memory_bytes=raw.peak_memory_bytes if raw.peak_memory_bytes is not None else loaded.peak_memory_bytes,
+        artifact_sha256=prepared.sha256,
+    )
+
+
+def _steady(raw: RawWindow) -> bool:
+    return "unsteady" not in raw.flags and steadiness(raw.run_ns).steady
+
+
+def _compiler_flags(prepared: Prepared) -> set[str]:
+    """What the compiler said that makes the number another one."""
+    return {"cpu_fallback"} if prepared.notes.get("unmapped_ops") else set()
