@@ -7,7 +7,7 @@ Shapes: N samples, S stages, L levels, P operating points, B candidates.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ _SETTINGS = TypeAdapter(tuple[tuple[Setting, ...], ...])
 _WORD_BITS = 64
 # One level index beyond the last means "nobody leaves"; levels travel as uint8.
 _MAX_LEVELS = 255
-# Four buffers of a tile and the stage's masks should stay in a core's second-level cache.
+# Candidates a pass, and bytes of one buffer of bit sets: what a pass touches should stay in a core's caches.
+_PASS = 1024
 _TILE_BYTES = 320 * 1024
 
 
@@ -40,6 +41,18 @@ class Outcome:
     oracle_accuracy: np.ndarray
     coverage: np.ndarray
     metrics: Mapping[str, np.ndarray]
+
+    @classmethod
+    def of(cls, parts: Sequence[Outcome]) -> Outcome:
+        """One outcome of candidates that were evaluated in several passes, in that order."""
+        if len(parts) == 1:
+            return parts[0]
+        return cls(
+            accuracy=np.concatenate([p.accuracy for p in parts]),
+            oracle_accuracy=np.concatenate([p.oracle_accuracy for p in parts]),
+            coverage=np.concatenate([p.coverage for p in parts]),
+            metrics={name: np.concatenate([p.metrics[name] for p in parts]) for name in parts[0].metrics},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,6 +147,10 @@ class Cascade:
         point: (B, S), or (B, 1) for one operating point that all stages share.
         Raises IndexError for a level or a point that does not exist.
         """
+        starts = range(0, max(len(placed), 1), _PASS)
+        return Outcome.of([self._evaluate(*(a[i : i + _PASS] for a in (placed, level, point))) for i in starts])
+
+    def _evaluate(self, placed: np.ndarray, level: np.ndarray, point: np.ndarray) -> Outcome:
         placed = np.array(placed, dtype=bool)
         placed[:, -1] = True
         level, point = np.asarray(level, dtype=np.intp), np.asarray(point, dtype=np.intp)

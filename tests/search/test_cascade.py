@@ -110,13 +110,14 @@ def test_evaluate_is_a_loop_over_samples_exit_for_exit(
         np.testing.assert_array_equal(np.bincount(at, minlength=stages) / samples, got.coverage[b])
 
 
-def test_a_batch_larger_than_a_tile_gives_each_candidate_its_own_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles and the sorting inside a batch leave no trace in the results."""
+def test_a_batch_larger_than_a_pass_gives_each_candidate_its_own_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passes, tiles and the sorting inside a batch leave no trace in the results."""
     rng = np.random.default_rng(1)
     cascade = make(rng, 200, 5)
     placed, level, point = candidates(rng, cascade, 100, shared=False)
     alone = [cascade.evaluate(placed[b : b + 1], level[b : b + 1], point[b : b + 1]) for b in range(100)]
     monkeypatch.setattr(module, "_TILE_BYTES", 7 * 8 * 4)
+    monkeypatch.setattr(module, "_PASS", 30)
     together = cascade.evaluate(placed, level, point)
     np.testing.assert_array_equal(np.concatenate([o.coverage for o in alone]), together.coverage)
     np.testing.assert_array_equal(np.concatenate([o.accuracy for o in alone]), together.accuracy)
