@@ -255,8 +255,7 @@ class Space:
         try:
             file = _ADAPTER.validate_python(raw)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ConfigError(f"{path}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+            raise ConfigError(f"{path}: {complaint(error)}") from error
         try:
             return file.space()
         except (ValueError, IndexError) as error:
@@ -289,6 +288,13 @@ def load_space(name: str | Path) -> Space:
     if not isinstance(space, Space):
         raise ConfigError(f"space {text!r}: space() returned {type(space).__name__}, expected models.space.Space")
     return space
+
+
+def complaint(error: ValidationError) -> str:
+    """What is wrong with a file, by its key; a misspelt key is named before the one that is then missing."""
+    errors = sorted(error.errors(), key=lambda e: e["type"] not in ("extra_forbidden", "unexpected_keyword_argument"))
+    first = errors[0]
+    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hwbench.errors import ConfigError
 from models.block import Block, head_block, mbconv_block, stem_block, strided, tail_block
-from models.space import Gene, Slot, Space
+from models.space import Gene, Slot, Space, complaint
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -138,8 +138,7 @@ def read(path: Path) -> Space:
     try:
         return _ADAPTER.validate_python(raw).space.space()
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+        raise ConfigError(f"{path}: {complaint(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
