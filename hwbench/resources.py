@@ -40,3 +40,9 @@ def table_folders() -> tuple[Path, ...]:
     shipped = (_SHIPPED if _SHIPPED.is_dir() else _CHECKOUT) / "latency_tables"
     own = tables_dir()
     return (own,) if own == shipped else (own, shipped)
+
+
+def find_table(target: str, backend: str, space: str) -> Path:
+    """Stem of the table of that name, in the first folder that has one, or else where it would be written."""
+    stems = [folder / target / f"{backend}-{space}" for folder in table_folders()]
+    return next((stem for stem in stems if stem.with_name(stem.name + ".csv").is_file()), stems[0])

@@ -23,7 +23,7 @@ def console(*, stderr: bool = False) -> Console:
     # A pipe has no width; wide enough that a row stays on one line for grep and awk.
     made = Console(stderr=stderr, highlight=False, soft_wrap=False, markup=False)
     if not made.is_terminal:
-        made.width = 160
+        made.width = 200
     return made
 
 

@@ -1,0 +1,404 @@
+"""The command line of hwbench. Heavy imports wait inside the commands, so that `hwbench targets` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hwbench import command
+from hwbench.errors import ConfigError, Finding
+
+if TYPE_CHECKING:
+    from hwbench.profiling import Job
+    from hwbench.table import LatencyTable
+
+
+@click.group(cls=command.Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hwbench-nas", prog_name="hwbench")
+def hwbench() -> None:
+    """Measure neural networks on real boards, block by block, and keep every number with its evidence.
+
+    Exit codes: 0 ok, 1 a finding, 2 usage or configuration, 3 inconclusive, 4 device or runtime failure.
+    Add --debug to any command for tracebacks and the dialogue with the board.
+    """
+
+
+def _job_options(function: Any) -> Any:
+    """What to measure, where and how: shared by `profile` and `table validate`."""
+    for option in (
+        click.option("--seed", default=0, show_default=True, help="Seed of orders and random networks."),
+        click.option("--window", "window_s", type=float, help="Seconds a window lasts at least. [default: 0.2]"),
+        click.option("--report-mode", is_flag=True, help="100 warm-ups and 1000 runs a window, as the papers do."),
+        click.option("--threads", type=click.IntRange(1), multiple=True, help="Threads of the runtime (repeatable)."),
+        click.option("--precision", multiple=True, help="Only these precisions of the backend (repeatable)."),
+        click.option("--model", help="timm:NAME, FILE.onnx, FILE.tflite or a bundle folder."),
+        click.option("--space", help="A search space by name, or a file of your own. [default: digits]"),
+        click.option("--backend", help="A runtime of the target. [default: its first]"),
+        click.option(
+            "--target", "target_name", default="host", show_default=True, help="A board; see hwbench targets."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+@hwbench.command()
+@_job_options
+@click.option("--sessions", default=5, show_default=True, type=click.IntRange(1), help="Fresh processes per cell.")
+@click.option("--networks", default=12, show_default=True, help="Whole networks of a space, to fit the composition on.")
+@click.option("--plan", "plan_only", is_flag=True, help="Print cells and estimated time, measure nothing.")
+@click.option("--resume", is_flag=True, help="Go on where an interrupted profile stopped.")
+@click.option("--fresh", is_flag=True, help="Throw an unfinished profile away.")
+@click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses.")
+@click.option("--out", type=click.Path(path_type=Path), help="Table to write (stem). [default: latency_tables/…]")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
+)
+@click.option("--slowest", default=15, show_default=True, help="How many blocks to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def profile(
+    sessions: int,
+    networks: int,
+    plan_only: bool,
+    resume: bool,
+    fresh: bool,
+    wait: bool,
+    out: Path | None,
+    runs: Path,
+    slowest: int,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure a space, a model or a file block by block and whole, and write its latency table."""
+    from hwbench import profiling, view
+    from hwbench.resources import tables_dir
+
+    job = _job(sessions=sessions, networks=networks, **options)
+    folder = job.folder(runs)
+    if plan_only:
+        _print_plan(job, profiling.describe(job, folder), as_json=as_json)
+        return
+    with _Bar(quiet=as_json) as bar:
+        table = profiling.profile(
+            job, folder, resume=resume, fresh=fresh, wait=wait, progress=bar.advance, phase=bar.phase
+        )
+    stem = out or tables_dir() / table.origin.target / f"{table.origin.backend}-{table.origin.space}"
+    table.write(stem)
+    if as_json:
+        click.echo(json.dumps(_table_json(table), indent=1))
+        return
+    screen = view.console()
+    screen.print(view.rows_table((r for r in table.row.values() if r.kind == "block"), limit=slowest))
+    _print_networks(table)
+    screen.print(f"{len(table.row)} rows, evidence: {', '.join(f'{m} {e}' for m, e in table.source.items())}")
+    screen.print(f"table: {stem}.csv")
+
+
+@hwbench.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def targets(as_json: bool) -> None:
+    """List the boards that can be named as --target."""
+    from hwbench.target import known_targets, read_target
+
+    found = []
+    for name, file in known_targets().items():
+        try:
+            target = read_target(file)
+        except ConfigError as error:
+            found.append({"name": name, "error": str(error)})
+            continue
+        runtimes = [f"{b.kind} ({', '.join(b.precisions)})" for b in target.backend]
+        found.append({"name": name, "title": target.title, "backends": ", ".join(runtimes)})
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    width = max((len(t["name"]) for t in found), default=0)
+    for entry in found:
+        text = entry.get("error") or f"{entry['title']}; {entry['backends']}"
+        click.echo(f"{entry['name']:<{width}}  {text}")
+
+
+@hwbench.command()
+@click.option("--target", "target_name", default="host", show_default=True, help="A board; see hwbench targets.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def doctor(target_name: str, as_json: bool) -> None:
+    """Check that a board can be reached and measured; say what to do where it cannot."""
+    from hwbench.doctor import examine
+    from hwbench.target import find_target
+
+    checks = examine(find_target(target_name))
+    if as_json:
+        click.echo(json.dumps([asdict(c) for c in checks], indent=1))
+    else:
+        for check in checks:
+            mark = {"ok": "ok  ", "missing": "none", "failed": "FAIL"}[check.state]
+            click.echo(f"{mark}  {check.name}: {check.found}" + (f"\n      {check.advice}" if check.advice else ""))
+    failed = [c.name for c in checks if c.state == "failed"]
+    if failed:
+        raise Finding(f"{target_name}: {len(failed)} checks failed ({', '.join(failed)})")
+
+
+@hwbench.group(cls=command.Group)
+def table() -> None:
+    """Look at latency tables, compare and check them."""
+
+
+@table.command()
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.option("--limit", default=30, show_default=True, help="How many rows; 0 = all.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def show(file: Path | None, limit: int, as_json: bool) -> None:
+    """Show a table's rows, slowest first, and how they compose; without FILE list the tables there are."""
+    from hwbench import view
+
+    if file is None:
+        _list_tables()
+        return
+    read = _read_table(file)
+    if as_json:
+        click.echo(json.dumps(_table_json(read), indent=1))
+        return
+    screen = view.console()
+    origin = read.origin
+    screen.print(
+        f"{read.name}: {len(read.row)} rows on {', '.join(origin.boards)}, {read.runtime.name} {read.runtime.version}"
+    )
+    screen.print(f"made {origin.created} by: {origin.command} (commit {origin.commit or 'unknown'})")
+    screen.print(view.rows_table(read.row.values(), limit=limit or None))
+    _print_networks(read)
+
+
+@table.command()
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--metric", type=click.Choice(["latency_ms", "energy_mj"]), default="latency_ms", show_default=True)
+@click.option("--all", "show_all", is_flag=True, help="Also rows whose intervals overlap.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def diff(base: Path, new: Path, metric: str, show_all: bool, as_json: bool) -> None:
+    """Compare two tables of one board row by row; exit 1 when rows are slower or missing, 3 when not comparable."""
+    from hwbench import view
+    from hwbench.diff import diff as compare
+
+    changes = compare(_read_table(base), _read_table(new), metric)
+    shown = [c for c in changes if show_all or c.verdict != "same"]
+    if as_json:
+        click.echo(json.dumps([asdict(c) | {"ratio": c.ratio} for c in shown], indent=1))
+    elif shown:
+        view.console().print(view.changes_table(shown))
+    worse = [c for c in changes if c.verdict in ("slower", "missing")]
+    if worse:
+        raise Finding(f"{len(worse)} of {len(changes)} rows are slower or missing")
+    if not as_json:
+        click.echo(f"{len(changes)} rows, none slower, none missing")
+
+
+@table.command()
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--max-mape", default=5.0, show_default=True, help="Largest acceptable composition error, percent.")
+def check(files: tuple[Path, ...], max_mape: float) -> None:
+    """Check that tables are whole and plausible; exit 1 when something is wrong."""
+    from hwbench.check import problems
+
+    found = [(file, line) for file in files for line in problems(_read_table(file), max_mape_percent=max_mape)]
+    for file, line in found:
+        click.echo(f"{file}: {line}")
+    if found:
+        raise Finding(f"{len(found)} problems in {len({file for file, _ in found})} of {len(files)} tables")
+    click.echo(f"{len(files)} tables, no problems")
+
+
+@table.command()
+@_job_options
+@click.option("--networks", default=50, show_default=True, type=click.IntRange(2), help="How many unseen networks.")
+@click.option("--sessions", default=3, show_default=True, type=click.IntRange(1), help="Fresh processes per network.")
+@click.option("--table", "file", type=click.Path(path_type=Path), help="The table to validate. [default: by names]")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
+)
+@click.option("--max-mape", type=float, help="Exit 1 when an error is larger than this, percent.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def validate(
+    networks: int, sessions: int, file: Path | None, runs: Path, max_mape: float | None, as_json: bool, **options: Any
+) -> None:
+    """Measure random networks that the table never saw, whole, and say how well its rows predict them."""
+    from hwbench import validation
+    from hwbench.resources import find_table
+
+    job = _job(sessions=sessions, networks=networks, **options)
+    stem = file or find_table(job.target.name, job.runtime, job.source.name)
+    with _Bar(quiet=as_json) as bar:
+        results = validation.validate(
+            _read_table(stem), job, runs / f"validate-{job.seed}", progress=bar.advance, phase=bar.phase
+        )
+    if as_json:
+        click.echo(json.dumps([r.as_json() for r in results], indent=1))
+    else:
+        for result in results:
+            click.echo(result.line())
+    worst = max(r.error.mape_percent for r in results)
+    if max_mape is not None and worst > max_mape:
+        raise Finding(f"mape {worst:.2f} % is more than {max_mape:g} %")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(command.run(hwbench, "hwbench"))
+
+
+def _job(
+    *,
+    target_name: str,
+    backend: str | None,
+    space: str | None,
+    model: str | None,
+    precision: tuple[str, ...],
+    threads: tuple[int, ...],
+    window_s: float | None,
+    report_mode: bool,
+    seed: int,
+    sessions: int,
+    networks: int,
+) -> Job:
+    from hwbench.profiling import Job
+    from hwbench.session import REPORT_WINDOW, WindowSpec
+    from hwbench.source import Source
+    from hwbench.target import find_target
+
+    how = REPORT_WINDOW if report_mode else WindowSpec()
+    if window_s is not None:
+        if window_s <= 0:
+            raise ConfigError(f"--window {window_s:g}: a window lasts more than 0 seconds")
+        how = replace(how, min_time_s=window_s, max_time_s=max(how.max_time_s, 10 * window_s))
+    return Job(
+        target=find_target(target_name),
+        backend=backend,
+        source=Source.of(space=space, model=model),
+        precisions=precision,
+        threads=threads,
+        sessions=sessions,
+        networks=networks,
+        seed=seed,
+        how=how,
+    )
+
+
+def _read_table(file: Path) -> LatencyTable:
+    from hwbench.table import LatencyTable
+
+    return LatencyTable.read(file)
+
+
+def _list_tables() -> None:
+    from hwbench.resources import table_folders
+
+    found = [file for folder in table_folders() for file in sorted(folder.glob("*/*.csv")) if ".parts" not in file.name]
+    for file in found:
+        click.echo(str(file))
+    if not found:
+        click.echo("no tables yet; make one with: hwbench profile", err=True)
+
+
+def _print_plan(job: Job, plan: Any, *, as_json: bool) -> None:
+    if as_json:
+        cells = [{"block_key": c.block_key, "setting": str(c.setting)} for c in plan.cells]
+        click.echo(json.dumps({"cells": cells, "sessions": plan.sessions, "seconds": plan.seconds}, indent=1))
+        return
+    for cell in plan.cells:
+        click.echo(f"{cell.block_key} [{cell.setting}]")
+    click.echo(
+        f"{len(plan.cells)} cells x {plan.sessions} sessions = {plan.windows} windows on {job.target.name} "
+        f"with {job.runtime}, about {plan.seconds / 60:.1f} min"
+    )
+
+
+def _print_networks(table: LatencyTable) -> None:
+    from hwbench import view
+
+    screen = view.console()
+    residuals = view.residuals_table(table)
+    if residuals is not None:
+        screen.print(residuals)
+    for composition in table.compositions:
+        screen.print(view.composition_line(composition))
+
+
+def _table_json(table: LatencyTable) -> dict[str, Any]:
+    def rows() -> Iterable[dict[str, Any]]:
+        for row in table.row.values():
+            yield {
+                "block_key": row.cell.block_key,
+                "kind": row.kind,
+                "setting": str(row.cell.setting),
+                "latency_ms": asdict(row.latency_ms),
+                "latency_evidence": str(row.latency_evidence),
+                "energy_mj": asdict(row.energy_mj) if row.energy_mj else None,
+                "energy_evidence": str(row.energy_evidence) if row.energy_evidence else None,
+                "peak_memory_mb": row.peak_memory_mb,
+                "flags": list(row.flags),
+            }
+
+    return {
+        "table": table.origin.model_dump(by_alias=True),
+        "runtime": table.runtime.model_dump(),
+        "rows": list(rows()),
+        "composition": [asdict(c) for c in table.compositions],
+    }
+
+
+class _Bar:
+    """Progress on stderr: a bar in a terminal, a line a phase elsewhere; silent with --json."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from hwbench import view
+
+        self._screen = view.console(stderr=True)
+        self._quiet = quiet
+        self._shown = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[last]}", style="dim", markup=False),
+            console=self._screen,
+            # One redraw a second: drawing costs time on the machine that is being measured.
+            refresh_per_second=1,
+            auto_refresh=False,
+            transient=True,
+            disable=quiet or not self._screen.is_terminal,
+        )
+        self._task = self._shown.add_task("starting", total=None, last="")
+
+    def __enter__(self) -> _Bar:
+        self._shown.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.stop()
+
+    def phase(self, text: str) -> None:
+        """A new phase begins."""
+        if not self._quiet and not self._screen.is_terminal:
+            self._screen.print(text)
+        self._shown.update(self._task, description=text, refresh=True)
+
+    def advance(self, progress: Any) -> None:
+        """One more window; drawn between windows, never while one is open."""
+        self._shown.update(
+            self._task,
+            completed=progress.done,
+            total=progress.total,
+            last=f"{progress.cell.block_key} {progress.latency_ms:.4g} ms",
+            refresh=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""From a source to a table: what `hwbench profile` does, and what is asked of a table afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hwbench import journal
+from hwbench.backend import Backend
+from hwbench.board import Board, open_board
+from hwbench.campaign import CampaignPlan, Progress, campaign, plan
+from hwbench.errors import ConfigError
+from hwbench.fit import tabulate
+from hwbench.measurement import Measurement
+from hwbench.provenance import provenance
+from hwbench.session import WindowSpec
+from hwbench.setting import Setting
+from hwbench.source import Source
+from hwbench.store import Store
+from hwbench.table import LatencyTable, Origin, RuntimeSection, SessionSection
+from hwbench.target import Target
+from hwbench.workload import Bundle
+
+logger = logging.getLogger(__name__)
+
+_FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One profile: what, on which target and runtime, and how long to look.
+
+    backend: None = the target's first.  networks: random whole networks of a space, to fit the composition on.
+    """
+
+    target: Target
+    backend: str | None
+    source: Source
+    precisions: tuple[str, ...] = ()
+    threads: tuple[int, ...] = ()
+    sessions: int = 5
+    networks: int = 12
+    seed: int = 0
+    how: WindowSpec = field(default_factory=WindowSpec)
+
+    @property
+    def runtime(self) -> str:
+        """Kind of the backend."""
+        return self.target.backend_section(self.backend).kind
+
+    @property
+    def settings(self) -> list[Setting]:
+        """What is measured: the target's settings of that backend."""
+        return self.target.settings(self.backend, precisions=self.precisions, threads=self.threads)
+
+    def folder(self, runs: Path) -> Path:
+        """Where bundle and store of this profile lie."""
+        return runs / f"profile-{self.target.name}-{self.runtime}-{self.source.name}"
+
+
+def describe(job: Job, folder: Path) -> CampaignPlan:
+    """Cells and estimated time, without measuring and without a board."""
+    bundle = job.source.bundle(formats=(), out=folder / "plan", networks=job.networks, seed=job.seed)
+    return plan(bundle, job.settings, sessions=job.sessions, how=job.how)
+
+
+def profile(
+    job: Job,
+    folder: Path,
+    *,
+    resume: bool = False,
+    fresh: bool = False,
+    wait: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    phase: Callable[[str], None] = logger.info,
+) -> LatencyTable:
+    """Measure all cells of a job and make their table.
+
+    resume: go on where an interrupted profile stopped.  fresh: throw such a one away.  wait: for a board in use.
+    phase: told what begins.  Raises ConfigError when an unfinished profile is there and neither was said.
+    """
+    store_file = folder / "store.sqlite"
+    _make_room(store_file, resume=resume, fresh=fresh)
+    settings = job.settings
+    with open_board(job.target, backend=job.backend, wait=wait) as board:
+        phase("exporting")
+        bundle = job.source.bundle(
+            formats=formats(board.backend, settings), out=folder / "bundle", networks=job.networks, seed=job.seed
+        )
+        phase("measuring")
+        with Store(store_file) as store:
+            measured = measure(job, board, bundle, store, progress=progress)
+            store.set_meta(_FINISHED, "yes")
+            return table_of(job, board, bundle, measured, store)
+
+
+def measure(
+    job: Job,
+    board: Board,
+    bundle: Bundle,
+    store: Store,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[Measurement]:
+    """All measurements of a bundle on an open board."""
+    return list(
+        campaign(
+            [board],
+            bundle,
+            job.settings,
+            store,
+            sessions=job.sessions,
+            rng=np.random.default_rng(job.seed),
+            how=job.how,
+            progress=progress,
+        )
+    )
+
+
+def table_of(
+    job: Job, board: Board, bundle: Bundle, measured: Sequence[Measurement], store: Store | None = None
+) -> LatencyTable:
+    """The table of these measurements, with where they come from."""
+    identity = board.identity(job.settings[0])
+    made = provenance()
+    name, _, version = identity["runtime"].partition(" ")
+    notes = [] if store is None else list(journal.sessions(store))
+    return tabulate(
+        measured,
+        bundle,
+        origin=Origin(
+            target=job.target.name,
+            backend=job.runtime,
+            space=job.source.name,
+            boards=[_board_name(identity)],
+            created=made["created"],
+            commit=made.get("commit", ""),
+            command=made["command"],
+        ),
+        runtime=RuntimeSection(name=name, version=version),
+        sessions=[
+            SessionSection(
+                session=note.session,
+                steal_ms=note.steal_ms,
+                drift_percent=note.drift_percent,
+                temps_c=dict(note.temps_c),
+                flags=list(note.flags),
+            )
+            for note in notes
+        ],
+    )
+
+
+def formats(backend: Backend, settings: Sequence[Setting]) -> tuple[str, ...]:
+    """The artifact formats that these settings need, each once."""
+    wanted: dict[str, None] = {}
+    for setting in settings:
+        wanted[backend.formats(setting.precision)[0]] = None
+    return tuple(wanted)
+
+
+def _board_name(identity: Mapping[str, str]) -> str:
+    parts = [identity.get("board.model"), identity.get("board.serial")]
+    return " ".join(p for p in parts if p) or "unknown"
+
+
+def _make_room(store_file: Path, *, resume: bool, fresh: bool) -> None:
+    if resume and fresh:
+        raise ConfigError("--resume goes on and --fresh starts over; give one")
+    if resume or not store_file.exists():
+        return
+    with Store(store_file) as store:
+        finished = store.meta(_FINISHED) == "yes"
+        windows = sum(1 for _ in store.facts(journal.WINDOW))
+    if not finished and windows and not fresh:
+        raise ConfigError(
+            f"{store_file.parent}: an unfinished profile with {windows} windows is there; "
+            "go on with --resume, or throw it away with --fresh"
+        )
+    for file in store_file.parent.glob(store_file.name + "*"):
+        file.unlink()
