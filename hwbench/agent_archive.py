@@ -1,4 +1,4 @@
-"""Packs the agent into one file that any Python runs: the same sources give the same bytes, so a board gets each version once."""
+"""Packs the agent into one file that Python runs; equal sources give equal bytes, so a board gets each version once."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PACKAGE = b'"""The part of hwbench that travels."""\n'
 def build(folder: Path | None = None) -> Path:
     """Write the agent as `agent-<sha256>.pyz` and return it; nothing is done when that file is there already.
 
-    folder: None = the user's cache.  Python's own `zipapp` keeps the files' times, which would make each checkout's agent
-    another file; so the archive is written here, every file dated alike.
+    folder: None = the user's cache.  Python's own `zipapp` keeps the files' times, which would make the agent of each
+    checkout another file; so the archive is written here, every file dated alike.
     """
     folder = folder or user_cache_path("hwbench") / "agent"
     files = {"__main__.py": _START, "hwbench/__init__.py": _PACKAGE}

@@ -1,4 +1,4 @@
-"""A session with the agent: sends what is asked, sleeps until it is answered, and turns every way to fail into one clear line."""
+"""A session with the agent: asks, sleeps until it is answered, turns every way to fail into one clear line."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def start(link: Link, runtime: str, setting: Setting) -> AgentSession:
 class AgentSession:
     """One agent process; ended by `close`, by leaving its `with` block, or by its first broken answer.
 
-    slack_s: how long the agent may be late beyond twice a window's `max_time_s`.  silence_s: the longest it may say nothing
-    while it answers inputs.
+    slack_s: how late the agent may be beyond twice a window's `max_time_s`.  silence_s: the longest silence while
+    it answers inputs.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class AgentSession:
     def _ask(self, op: str, timeout_s: float, doing: str, **arguments: Any) -> dict[str, Any]:
         """One request and its answer; `timeout_s` is the longest silence.
 
-        Raises TransientDeviceError when the agent died or hangs, PermanentDeviceError when it refuses or talks nonsense.
+        Raises TransientDeviceError when the agent died or hangs, PermanentDeviceError when it refuses or babbles.
         """
         if not self._alive:
             raise TransientDeviceError(f"{self._where}: {doing}: this session has ended; open another")

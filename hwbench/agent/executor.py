@@ -1,4 +1,4 @@
-"""Loads graphs, times chains of them and answers inputs with plans; one executor for measuring and for deployed runs."""
+"""Loads graphs, times chains of them, answers inputs with plans: one executor for measuring and for deployed runs."""
 
 import hashlib
 import time

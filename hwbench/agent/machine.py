@@ -81,7 +81,7 @@ class Noise:
         self._use = resource.getrusage(resource.RUSAGE_SELF)
 
     def since(self) -> Dict[str, float]:
-        """steal_ms (time the hypervisor took), others_ms (other processes), our switches; a key is missing where unknown."""
+        """steal_ms (what the hypervisor took), others_ms (other processes), our switches; no key where unknown."""
         use = resource.getrusage(resource.RUSAGE_SELF)
         noise = {
             "voluntary_switches": float(use.ru_nvcsw - self._use.ru_nvcsw),
@@ -107,7 +107,7 @@ def _cpu_ticks() -> Optional[Dict[str, int]]:
 class PeakMemory:
     """The most memory this process holds from here on, beyond what it held when this was made.
 
-    Linux forgets the old peak when asked (`clear_refs`); where it may not be asked, the peak is what is held at the end.
+    Linux forgets the old peak when asked (`clear_refs`); where it may not be, the peak is what is held at the end.
     """
 
     def __init__(self) -> None:

@@ -43,7 +43,7 @@ class _Reading:
 
 
 class Probes:
-    """Samples every probe when it starts, `hz` times a second, and when it stops, so the ends of a window are covered."""
+    """Samples every probe at the start, `hz` times a second, and at the end, so a window is covered to its edges."""
 
     def __init__(self, probes: Sequence[Mapping[str, Any]], hz: float) -> None:
         if probes and not hz > 0:

@@ -1,6 +1,7 @@
 """The lines between host and agent, known to both: one JSON object a line, at most 1 MiB.
 
-Asked `{id, op, ...}`; answered `{id, ok, ...}` or `{id, error: {kind, message}}`; a long `answer` says `{id, progress}` meanwhile.
+Asked `{id, op, ...}`; answered `{id, ok, ...}` or `{id, error: {kind, message}}`; a long `answer` says `{id, progress}`
+meanwhile.
 Arrays of more than `INLINE_VALUES` numbers travel as one `.npz` file (without pickle) in the session's folder.
 """
 
@@ -20,8 +21,8 @@ PROGRESS_S = 2.0
 class AgentError(Exception):
     """An error the host shall read.
 
-    kind: `request` (what was asked makes no sense), `file` (absent or changed on the way), `absent` (no such runtime on this
-    board), `runtime` (the runtime refuses the graph or fails), `probe` (something to read cannot be read).
+    kind: `request` (what was asked makes no sense), `file` (absent or changed on the way), `absent` (no such runtime on
+    this board), `runtime` (the runtime refuses the graph or fails), `probe` (something to read cannot be read).
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -53,7 +54,8 @@ def pack(arrays: Mapping[str, np.ndarray], file: str) -> Dict[str, Any]:
             for name, a in arrays.items()
         }
     with open(file + ".part", "wb") as stream:
-        np.savez(stream, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        contiguous: Dict[str, Any] = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        np.savez(stream, **contiguous)
     os.replace(file + ".part", file)
     return {"npz": file}
 

@@ -30,12 +30,13 @@ class Port:
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
 
     def stored(self, real: np.ndarray) -> np.ndarray:
-        """Real numbers as this port keeps them: rounded and clipped to its type; unchanged where it is not quantised."""
+        """Real numbers as this port keeps them: rounded, clipped to its type; unchanged where not quantised."""
         if self.scale is None:
             return real
         limits = np.iinfo(self.dtype)
         steps = np.rint(np.asarray(real, dtype=np.float32) / np.float32(self.scale)) + self.zero_point
-        return np.clip(steps, limits.min, limits.max).astype(self.dtype)
+        stored: np.ndarray = np.clip(steps, limits.min, limits.max).astype(self.dtype)
+        return stored
 
     def real(self, stored: np.ndarray) -> np.ndarray:
         """Kept numbers as float32; unchanged where they are not quantised."""
@@ -72,9 +73,9 @@ class Model(abc.ABC):
 
     @abc.abstractmethod
     def bind(self, source: Optional[Call], nth: int) -> Call:
-        """A call fed by `source`'s first output, or by seeded numbers; nth: how often this graph already stands in the chain.
+        """A call fed by `source`'s first output, or by seeded numbers.
 
-        Raises AgentError when that output does not fit.
+        nth: how often this graph already stands in the chain.  Raises AgentError when that output does not fit.
         """
 
 

@@ -1,4 +1,4 @@
-"""Times repeated work: warm-up until it settles, then a window of raw durations, taken again once if it was not steady."""
+"""Times repeated work: warm-up until it settles, then a window of raw durations, taken twice if it was not steady."""
 
 import gc
 import os
@@ -10,8 +10,8 @@ import numpy as np
 
 from hwbench.agent.machine import now_ns
 
-# A window whose second half differs by more is not steady; a real warm-up or throttling step is larger, jitter of a median of
-# 25 runs is smaller.
+# A window whose halves differ by more is not steady: a real warm-up or throttling step is larger, jitter of a median
+# of 25 runs is smaller.
 UNSTEADY_SHIFT = 0.03
 # Three batches of warm-up whose medians lie this close together have settled.
 SETTLED_SPREAD = 0.02
@@ -80,7 +80,7 @@ def _settle(work: Work, limit_ns: int) -> "array[int]":
 def _window(
     work: Work, known: "array[int]", min_runs: int, min_time_s: float, end_ns: int
 ) -> Tuple["array[int]", "array[int]"]:
-    # Arrays long enough for what the runs before suggest, twice over; only work that speeds up still more needs another part.
+    # Arrays long enough for what the runs before suggest, twice over; work that speeds up more needs another part.
     typical_ns = int(np.median(known)) if len(known) else 1000
     min_time_ns = int(min_time_s * 1e9)
     room = 2 * max(min_runs, min_time_ns // max(typical_ns, 1000)) + 16

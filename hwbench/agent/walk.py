@@ -27,8 +27,8 @@ class _Step(NamedTuple):
 class Walk:
     """A plan bound to calls.
 
-    Nodes run in order, each fed by the node it names (or the sample); a node whose score reaches `leave.at` ends the sample.
-    The answer is the class of the last answering node that ran.
+    Nodes run in order, each fed by the node it names (or the sample); a node whose score reaches `leave.at` ends the
+    sample. The answer is the class of the last answering node that ran.
     """
 
     def __init__(self, nodes: Sequence[Mapping[str, Any]], calls: Sequence[Call]) -> None:
@@ -57,7 +57,10 @@ class Walk:
                 return
 
     def run(self, data: np.ndarray, repeats: int, progress: Callable[[int], None]) -> Dict[str, np.ndarray]:
-        """All samples at batch 1: node (N,) int16, answer (N,) int64, score (N,) float32, t_ns (N,) int64, node_scores (N, nodes)."""
+        """All samples, one at a time.
+
+        Returns node (N,) int16, answer (N,) int64, score (N,) float32, t_ns (N,) int64, node_scores (N, nodes) float32.
+        """
         count, steps = len(data), self._steps
         node = np.empty(count, dtype=np.int16)
         answer = np.empty(count, dtype=np.int64)

@@ -18,7 +18,7 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {"fp32": ("onnx",)}
 
 
 class Options(BaseModel):
-    """spinning: threads wait for work busily inside a run, as the runtime does by default (only with two threads or more)."""
+    """spinning: with two threads or more they wait for work busily inside a run, as the runtime does by default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     spinning: bool = True

@@ -1,7 +1,8 @@
-"""This machine as a board: files are copied and processes spawned just as over a network, so nothing is special about it."""
+"""This machine as a board: files are copied and processes spawned as over a network, so nothing is special about it."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import select
@@ -23,7 +24,7 @@ from hwbench.agent.protocol import MAX_LINE_BYTES
 from hwbench.errors import PermanentDeviceError, TransientDeviceError
 from hwbench.link import Completed, LinePipe
 
-# What a program needs to run at all; the rest of our environment (PYTHON*, OMP_*, proxies …) must not reach a measurement.
+# What a program needs to run at all; the rest of our environment (PYTHON*, OMP_*, …) must not reach a measurement.
 _PASSED_ON = ("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _SEND_TIMEOUT_S = 20.0
 
@@ -120,7 +121,7 @@ class LocalLink:
                 part.replace(target)
         except OSError as error:
             raise PermanentDeviceError(
-                f"local: cannot copy {file} to {self._workdir} ({error.strerror or error}); is there room, and is it ours?"
+                f"local: cannot copy {file} to {self._workdir} ({error.strerror or error}); is there room? is it ours?"
             ) from error
         return str(target)
 
@@ -159,7 +160,7 @@ class LocalLink:
 
 
 class ProcessPipe:
-    """Lines to and from a child process; whoever waits for a line sleeps in `poll` and keeps the end of the error stream."""
+    """Lines to and from a child process; to wait is to sleep in `poll`, and the end of the error stream is kept."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
@@ -169,7 +170,8 @@ class ProcessPipe:
             os.set_blocking(stream.fileno(), False)
         self._read = bytearray()
         self._errors: deque[bytes] = deque(maxlen=64)
-        self._open = {self._out.fileno(), self._err.fileno()}
+        self._out_fd, self._err_fd = self._out.fileno(), self._err.fileno()
+        self._open = {self._out_fd, self._err_fd}
 
     @property
     def pid(self) -> int:
@@ -201,7 +203,7 @@ class ProcessPipe:
                 line = bytes(self._read[:at])
                 del self._read[: at + 1]
                 return line
-            if self._out.fileno() not in self._open:
+            if self._out_fd not in self._open:
                 line = bytes(self._read)
                 self._read.clear()
                 return line
@@ -211,7 +213,7 @@ class ProcessPipe:
 
     def stderr_tail(self) -> str:
         """The last lines of the error stream."""
-        while self._err.fileno() in self._open and self._take(0.0, only_errors=True):
+        while self._err_fd in self._open and self._take(0.0, only_errors=True):
             pass
         return b"".join(self._errors)[-4000:].decode("utf-8", "replace").strip()
 
@@ -220,10 +222,8 @@ class ProcessPipe:
         if self._in.closed:
             return self._process.returncode
         self._in.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # killed below
             self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            pass  # killed below
         _kill_group(self._process)
         self.stderr_tail()
         self._open.clear()
@@ -235,14 +235,14 @@ class ProcessPipe:
         """Read what is there, waiting for it; False when nothing came in time."""
         poller = select.poll()
         for descriptor in self._open:
-            if not only_errors or descriptor == self._err.fileno():
+            if not only_errors or descriptor == self._err_fd:
                 poller.register(descriptor, select.POLLIN)
         ready = poller.poll(max(0, int(1000 * timeout_s + 0.999)))
         for descriptor, _event in ready:
             data = os.read(descriptor, 1 << 16)
             if not data:
                 self._open.discard(descriptor)
-            elif descriptor == self._out.fileno():
+            elif descriptor == self._out_fd:
                 self._read += data
             else:
                 self._errors.append(data)
@@ -260,10 +260,8 @@ def _as_root(argv: Sequence[str]) -> list[str]:
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is not None:
         return  # its number may be another's by now
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # all of it has ended
         os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass  # all of it has ended
     process.wait()
 
 

@@ -47,7 +47,7 @@ def load(path: str, setting: Mapping[str, Any], options: Mapping[str, Any]) -> M
 
 
 class LitertModel(Model):
-    """An interpreter, and more of them where a graph stands several times in a chain: an interpreter owns its buffers."""
+    """An interpreter, and more where a graph stands several times in a chain: an interpreter owns its buffers."""
 
     def __init__(self, make: Callable[[], Any], batch: int) -> None:
         self._make = make
@@ -77,7 +77,7 @@ class LitertModel(Model):
 
 
 class LitertCall(Call):
-    """An interpreter whose first input is copied straight from the arena of the call before; the first call only invokes."""
+    """An interpreter whose first input is copied from the arena of the call before; the first call only invokes."""
 
     def __init__(
         self,
@@ -110,6 +110,15 @@ class LitertCall(Call):
                 invoke()
 
             self.run = copied
+        elif np.dtype(given.dtype).itemsize == 1:
+            # All 256 stored numbers are converted once, so that a boundary between scales costs one look-up a number.
+            table = taken.stored(given.real(np.arange(256, dtype=np.uint8).view(given.dtype)))
+
+            def looked_up() -> None:
+                np.take(table, show().view(np.uint8), out=feed(), mode="clip")
+                invoke()
+
+            self.run = looked_up
         else:
 
             def converted() -> None:
@@ -128,7 +137,7 @@ class LitertCall(Call):
 
 
 def _in_order(interpreter: Any) -> List[Any]:
-    """Output details in the order of the signature (`output_0`, …), which the converter does not promise for the file."""
+    """Output details in the order of the signature (`output_0`, …), which the file need not keep."""
     details = list(interpreter.get_output_details())
     signatures = interpreter.get_signature_list() if hasattr(interpreter, "get_signature_list") else {}
     if len(signatures) != 1:
