@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,7 @@ class FinalSegment(nn.Module):
     def __init__(self, parts: Sequence[Part], score_name: str = "max_softmax") -> None:
         super().__init__()
         self.body = nn.Sequential(*(part.module for part in parts[:-1]))
-        self.tail = parts[-1].module
+        self.tail: Any = parts[-1].module
         self.score = score(score_name)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

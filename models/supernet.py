@@ -6,11 +6,13 @@ network's last part splits into `pooled(x)`, the features, and `classifier`, whi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -38,11 +40,12 @@ class Part:
 
 @runtime_checkable
 class Supernet(Protocol):
-    """Shared weights of a space; an nn.Module."""
+    """Shared weights of a space; an nn.Module, of which the lower half is what is used through this type."""
 
     space: Space
+    training: bool
 
-    def forward(self, x: Tensor, genes: Sequence[int]) -> Tensor:
+    def __call__(self, x: Tensor, genes: Sequence[int]) -> Tensor:
         """Logits (N, classes) of the subnet; x is scaled where its side is not the subnet's resolution."""
 
     def extract(self, genes: Sequence[int]) -> list[Part]:
@@ -51,17 +54,35 @@ class Supernet(Protocol):
     def build(self, block: Block) -> nn.Module:
         """The block alone, weights seeded by its key, for export and measuring."""
 
+    def train(self, mode: bool = True) -> Supernet: ...
 
-def create(space: Space, seed: int = 0) -> nn.Module:
+    def eval(self) -> Supernet: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor]) -> object: ...
+
+
+def create(space: Space, seed: int = 0) -> Supernet:
     """A supernet of the space's family with fresh weights; the same seed gives the same weights."""
-    module: nn.Module = plugin.load(_FAMILIES, space.family).supernet(space, seed)
-    return module
+    made: Supernet = _family(space.family).supernet(space, seed)
+    return made
 
 
 def build(space: Space, block: Block, salt: str = "") -> nn.Module:
     """The block alone in eval mode, weights seeded by its key and `salt`, so that its bytes repeat."""
-    module: nn.Module = plugin.load(_FAMILIES, space.family).build(block, salt)
+    module: nn.Module = _family(space.family).build(block, salt)
     return module
+
+
+@functools.cache
+def _family(name: str) -> ModuleType:
+    """The module of a family; looking for plugins takes 10 ms, and an export builds hundreds of blocks."""
+    return plugin.load(_FAMILIES, name)
 
 
 def seed_of(text: str) -> int:
@@ -84,13 +105,13 @@ def run(parts: Sequence[Part], x: Tensor) -> Tensor:
     return x
 
 
-def save(path: Path, supernet: nn.Module, metadata: Mapping[str, str] | None = None) -> None:
+def save(path: Path, supernet: Supernet, metadata: Mapping[str, str] | None = None) -> None:
     """Write all weights as safetensors, replacing the file in one step.
 
     metadata: how they came to be (command, seed, commit, seconds, …). The space's name and digest and a digest of the
     weights are added; `load` checks them.
     """
-    space: Space = supernet.space  # type: ignore[assignment]
+    space = supernet.space
     state = {name: tensor.detach().contiguous() for name, tensor in supernet.state_dict().items()}
     known = {"space": space.name, "space_sha256": space.digest(), "weights_sha256": _digest(state)}
     path = Path(path)
@@ -100,7 +121,7 @@ def save(path: Path, supernet: nn.Module, metadata: Mapping[str, str] | None = N
     temporary.replace(path)
 
 
-def load(path: Path, space: Space | None = None) -> tuple[nn.Module, dict[str, str]]:
+def load(path: Path, space: Space | None = None) -> tuple[Supernet, dict[str, str]]:
     """A supernet in eval mode and its metadata. space: default is the one that the file names.
 
     Raises ConfigError when the file is missing, cut short or changed, or was written for another space.

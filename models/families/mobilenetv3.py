@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -201,7 +202,7 @@ class MobileNetV3(nn.Module):
         self.layers = nn.ModuleList(layers)
         initialise(self)
         # Channels last in memory: a training step on a CPU takes half the time.
-        self.to(memory_format=torch.channels_last)
+        _channels_last(self)
 
     def running(self, genes: Sequence[int]) -> list[tuple[int, Block]]:
         """(slot, block) of everything that runs in this subnet, in order."""
@@ -212,14 +213,15 @@ class MobileNetV3(nn.Module):
         """Logits (N, classes) of the subnet; x (N, C, H, W) is scaled where its side is not the subnet's resolution."""
         x = x.contiguous(memory_format=torch.channels_last)
         for slot, block in self.running(genes):
-            x = self.layers[slot].elastic(x, block)
+            layer: Any = self.layers[slot]
+            x = layer.elastic(x, block)
         return x
 
     def extract(self, genes: Sequence[int]) -> list[Part]:
         """The subnet in memory of its own, in this supernet's mode (training or eval)."""
         parts = []
         for slot, block in self.running(genes):
-            module = _module(block).to(memory_format=torch.channels_last)
+            module = _channels_last(_module(block))
             lend(self.layers[slot], module)
             parts.append(
                 Part(
@@ -271,7 +273,7 @@ def _largest(blocks: Sequence[Block]) -> Block:
             )
 
     def most(name: str) -> int:
-        return max(getattr(block, name) for block in blocks)
+        return max(int(getattr(block, name)) for block in blocks)
 
     return Block(
         key="-".join(("largest", first.kind)),
@@ -292,12 +294,18 @@ def _largest(blocks: Sequence[Block]) -> Block:
     )
 
 
+def _channels_last(module: nn.Module) -> nn.Module:
+    changed: nn.Module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return changed
+
+
 def _elastic(
-    layers: nn.Module, x: Tensor, width: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
+    layers: Any, x: Tensor, width: int, *, kernel: int = 1, stride: int = 1, depthwise: bool = False
 ) -> Tensor:
     """The leading part of what `convolution` made."""
     x = normalise(layers.bn, convolve(layers.conv, x, width, kernel=kernel, stride=stride, depthwise=depthwise))
-    return layers.act(x) if hasattr(layers, "act") else x
+    activated: Tensor = layers.act(x) if hasattr(layers, "act") else x
+    return activated
 
 
 def _smaller(x: Tensor, stride: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Every test of models draws the same numbers each time, on one thread: small networks lose more than they win on two."""
+"""Every test of models draws the same numbers each time, and on one thread: small networks lose more than they win."""
 
 from __future__ import annotations
 
