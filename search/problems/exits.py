@@ -179,7 +179,8 @@ def open(options: Options) -> Exits:
 def points(table: LatencyTable, options: Options) -> tuple[Setting, ...]:
     """The operating points of the chosen unit, precision and threads: settings that differ in their clocks only.
 
-    Clocks as found are a point only where no clocks were set. Raises ConfigError naming the settings to choose from.
+    In ascending order of their frequencies, so that neighbours are alike. Clocks as found are a point only where no
+    clocks were set. Raises ConfigError naming the settings to choose from.
     """
     alike = [
         s
@@ -196,7 +197,12 @@ def points(table: LatencyTable, options: Options) -> tuple[Setting, ...]:
             "several settings fit; choose unit and threads" if kinds else "no row has the unit, precision and threads"
         )
         raise ConfigError(f"{table.name}: {which} (known: {known})")
-    return tuple(s for s in alike if s.clocks) or tuple(alike)
+    return tuple(sorted((s for s in alike if s.clocks), key=_frequencies)) or tuple(alike)
+
+
+def _frequencies(setting: Setting) -> list[tuple[float, str]]:
+    """What operating points are sorted by; a mode that has a name comes before the frequencies."""
+    return [(0.0, value) if isinstance(value, str) else (value, "") for _, value in setting.clocks]
 
 
 def _table(options: Options, space: Space) -> LatencyTable:

@@ -1,0 +1,223 @@
+"""Exits on a backbone: what a search asks for, what the answers become, and which chain a choice means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hwbench.errors import ConfigError, MissingRows
+from hwbench.setting import Setting
+from hwbench.store import Result
+from hwbench.table import LatencyTable
+from models.space import load_space
+from search import task
+from search.front import Front, Promise
+from search.problems import exits
+from tests.search.priced import FAST, SETTING, SLOW, table
+
+DIGITS = load_space("digits")
+
+
+def written(folder: Path, made: LatencyTable) -> Path:
+    made.write(folder / "onnxruntime-digits")
+    return folder / "onnxruntime-digits.csv"
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> dict[str, Any]:
+    """Everything a search of exits needs, over a written table and a checkpoint that only has to exist."""
+    checkpoint = tmp_path / "digits.safetensors"
+    checkpoint.write_bytes(b"weights")
+    return {
+        "space": "digits",
+        "target": "host",
+        "backend": "onnxruntime",
+        "table": written(tmp_path, table(DIGITS, (SLOW, FAST))),
+        "checkpoint": checkpoint,
+        "dataset": "digits32",
+        "objectives": ("latency",),
+    }
+
+
+def opened(options: dict[str, Any], **changes: Any) -> exits.Exits:
+    return exits.open(exits.Options(**{**options, **changes}))
+
+
+def answers(problem: exits.Exits, genes: np.ndarray, rng: np.random.Generator, *, with_exits: bool = True) -> Result:
+    """What an `answers` task returns, invented: later exits are right more often."""
+    positions = [*(problem.positions(genes) if with_exits else []), -1]
+    label = rng.integers(0, 10, 200).astype(np.int16)
+    right = rng.random((200, len(positions))) < np.linspace(0.6, 0.95, len(positions))
+    return Result(
+        arrays={
+            "label": label,
+            "answer": np.where(right, label[:, None], (label[:, None] + 1) % 10).astype(np.int16),
+            "score": (right * 0.5 + rng.random(right.shape)).astype(np.float32),
+            "positions": np.array(positions, dtype=np.int16),
+        }
+    )
+
+
+def test_static_metrics_are_those_of_the_fastest_point(options: dict[str, Any], rng: np.random.Generator) -> None:
+    """Vectorised over backbones, at the clocks that run the largest one fastest."""
+    problem = opened(options)
+    genes = DIGITS.sample(7, rng)
+    static = problem.static(genes)
+    network = problem.costs.network(genes)
+    assert problem.costs.settings[1] == FAST
+    assert set(static) == {"latency_ms", "energy_mj", "macs", "size_bytes", "memory_bytes"}
+    for name in ("latency_ms", "energy_mj"):
+        np.testing.assert_array_equal(static[name], network[name][1])
+    np.testing.assert_array_equal(static["size_bytes"], 4 * DIGITS.params(genes))
+
+
+def test_the_reference_is_worse_than_every_backbone(options: dict[str, Any], rng: np.random.Generator) -> None:
+    """Accuracy 0 and more than the largest backbone costs, known before the search."""
+    problem = opened(options, objectives=("latency", "size"))
+    assert [o.name for o in problem.objectives] == ["accuracy", "latency_ms", "size_bytes"]
+    static = problem.static(np.concatenate([DIGITS.sample(50, rng), DIGITS.largest()[None]]))
+    assert problem.reference[0] == 0.0
+    assert problem.reference[1] > static["latency_ms"].max()
+    assert problem.reference[2] > static["size_bytes"].max()
+
+
+def test_a_task_is_known_by_genes_exits_and_the_checkpoints_bytes(options: dict[str, Any], tmp_path: Path) -> None:
+    """The same weights elsewhere ask the same; other genes, other weights and no exits are other tasks."""
+    two = np.stack([DIGITS.smallest(), DIGITS.largest()])
+    smallest, largest = (asked.key for asked in opened(options).tasks(two, exits=True))
+    (without,) = opened(options).tasks(two[:1], exits=False)
+    assert len({smallest, largest, without.key}) == 3
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(options["checkpoint"].read_bytes())
+    assert opened(options, checkpoint=copy).tasks(two, exits=True)[0].key == smallest
+    copy.write_bytes(b"other weights")
+    assert opened(options, checkpoint=copy).tasks(two, exits=True)[0].key != smallest
+
+
+def test_a_cascade_has_a_stage_for_each_exit_and_the_backbones_cost(
+    options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """Without exits it costs what `static` says; every operating point of the table is there to choose."""
+    problem = opened(options)
+    genes = DIGITS.largest()
+    cascade = problem.cascade(genes, answers(problem, genes, rng))
+    assert cascade.stages == len(problem.positions(genes)) + 1
+    assert cascade.settings == ((SLOW, FAST),) * cascade.stages
+    none = np.zeros((1, cascade.stages), bool)
+    outcome = cascade.evaluate(none, none.astype(np.uint8), np.array([[1]]))
+    static = problem.static(genes[None])
+    for name in ("latency_ms", "energy_mj", "macs", "size_bytes", "memory_bytes"):
+        np.testing.assert_allclose(outcome.metrics[name], static[name], rtol=1e-12)
+
+
+def test_answers_without_exits_are_a_cascade_of_one_stage(options: dict[str, Any], rng: np.random.Generator) -> None:
+    problem = opened(options)
+    genes = DIGITS.smallest()
+    assert problem.cascade(genes, answers(problem, genes, rng, with_exits=False)).stages == 1
+
+
+def test_answers_of_other_exits_are_refused(options: dict[str, Any], rng: np.random.Generator) -> None:
+    problem = opened(options)
+    of_smallest = answers(problem, DIGITS.smallest(), rng)
+    with pytest.raises(ConfigError, match="another version of the space"):
+        problem.cascade(DIGITS.largest(), of_smallest)
+
+
+def test_scores_that_are_no_numbers_are_refused(options: dict[str, Any], rng: np.random.Generator) -> None:
+    problem = opened(options)
+    genes = DIGITS.largest()
+    result = answers(problem, genes, rng)
+    result.arrays["score"][:, 0] = np.nan
+    with pytest.raises(ConfigError, match="diverged"):
+        problem.cascade(genes, result)
+
+
+def test_a_design_chains_the_placed_exits_at_its_point(options: dict[str, Any], rng: np.random.Generator) -> None:
+    """Its thresholds are the cascade's float32 values, the last stage has none, the key of the answers is in it."""
+    problem = opened(options)
+    genes = DIGITS.largest()
+    (asked,) = problem.tasks(genes[None], exits=True)
+    cascade = problem.cascade(genes, answers(problem, genes, rng))
+    placed = np.zeros(cascade.stages, bool)
+    placed[[1, 3]] = True
+    level = np.full(cascade.stages, 5, np.uint8)
+    design = problem.design(genes, asked, cascade, placed, level, np.array([1]))
+    at = problem.positions(genes)
+    assert [s.position for s in design.stages] == [at[1], at[3], -1]
+    assert [s.threshold for s in design.stages] == [cascade.threshold(1, 5), cascade.threshold(3, 5), None]
+    assert {s.setting for s in design.stages} == {FAST}
+    assert design.answers == asked.key
+    assert tuple(genes) == design.stages[0].genes
+
+
+def test_an_inner_search_gives_designs_that_beat_the_static_backbone(
+    options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """From answers to a front: task, designs, promises; at equal accuracy some exits are cheaper than none."""
+    problem = opened(options, constraints={"latency_ms": 5.0})
+    genes = DIGITS.largest()
+    (asked,) = problem.tasks(genes[None], exits=True)
+    cascade = problem.cascade(genes, answers(problem, genes, rng))
+    found = task.run(
+        task.Task(
+            kind="inner",
+            args={
+                "objectives": [o.name for o in problem.objectives],
+                "limits": {c.objective.name: c.limit for c in problem.constraints},
+                "generations": 20,
+                "population": 40,
+            },
+            arrays=cascade.to_arrays(),
+        )
+    )
+    choices = [found.arrays[name] for name in ("placed", "level", "point")]
+    designs = [problem.design(genes, asked, cascade, *one) for one in zip(*choices, strict=True)]
+    front = Front.of(problem.objectives, problem.reference, Promise.of(cascade, *choices, designs))
+    np.testing.assert_array_equal(front.values, found.arrays["values"])
+    assert front.hypervolume() > 0
+    static = problem.static(genes[None])["latency_ms"][0]
+    final = (cascade.answer[:, -1] == cascade.label).mean()
+    assert any(accuracy >= final and latency_ms < static for accuracy, latency_ms in front.values)
+
+
+def test_the_clocks_are_searched_and_all_else_must_be_one(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Several threads or units are a choice for the user; clocks as found are no point beside set ones."""
+    two = Setting(unit="cpu", precision="fp32", threads=2)
+    made = table(DIGITS, (SETTING, SLOW, FAST, two))
+    chosen = exits.Options(**options)
+    with pytest.raises(ConfigError, match=r"choose unit and threads .*threads=1, .*threads=2"):
+        exits.points(made, chosen)
+    assert exits.points(made, chosen.model_copy(update={"threads": 1})) == (SLOW, FAST)
+    assert exits.points(made, chosen.model_copy(update={"threads": 2})) == (two,)
+    with pytest.raises(ConfigError, match="no row has the unit, precision and threads"):
+        exits.points(made, chosen.model_copy(update={"precision": "int8"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"target": "pi5"}, "is the table of host onnxruntime digits, not of pi5 onnxruntime digits"),
+        ({"backend": "litert"}, "hwbench profile --target host --backend litert --space digits"),
+        ({"space": "sdu"}, "not of host onnxruntime sdu"),
+        ({"space": "digts"}, "did you mean 'digits'"),
+        ({"objectives": ("enrgy",)}, "did you mean 'energy'"),
+        ({"constraints": {"latency": 1.0}}, "unknown metric 'latency'"),
+        ({"checkpoint": Path("nowhere.safetensors")}, "search train --space digits"),
+        ({"table": Path("nowhere.csv")}, "hwbench profile"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_the_search(
+    options: dict[str, Any], changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        opened(options, **changes)
+
+
+def test_energy_needs_energy_rows(options: dict[str, Any], tmp_path: Path) -> None:
+    silent = written(tmp_path / "silent", table(DIGITS, energy=False))
+    assert "energy_mj" not in opened(options, table=silent).static(DIGITS.largest()[None])
+    with pytest.raises(MissingRows, match="without energy_mj"):
+        opened(options, table=silent, objectives=("energy",))

@@ -1,0 +1,131 @@
+"""The inner search finds what enumeration finds, keeps limits, and repeats itself."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from hwbench.errors import ConfigError
+from hwbench.evidence import DECLARED, MEASURED
+from hwbench.setting import Setting
+from hwbench.store import Json
+from search.cascade import Cascade, quantile_levels
+from search.front import nondominated
+from search.task import Task, run
+from search.tasks.inner import Change, Choices
+
+SETTING = Setting(unit="cpu", precision="fp32")
+
+
+def cascade(rng: np.random.Generator, stages: int = 4, levels: int = 3, points: int = 2) -> Cascade:
+    """Later stages are right more often, scores tell, and the second point is slower and saves energy."""
+    label = rng.integers(0, 10, 300)
+    right = rng.random((300, stages)) < np.linspace(0.6, 0.95, stages)
+    score = right * 0.5 + rng.random((300, stages))
+    speed = np.linspace(1.0, 2.0, points)[:, None]
+    return Cascade(
+        label=label,
+        answer=np.where(right, label[:, None], (label[:, None] + 1) % 10),
+        score=score,
+        levels=quantile_levels(score, levels),
+        step={"latency_ms": speed * np.ones((1, stages)), "energy_mj": np.ones((1, stages)) / speed},
+        ask={"latency_ms": speed * np.full((1, stages), 0.05), "energy_mj": np.full((1, stages), 0.04) / speed},
+        settings=((SETTING,) * points,) * stages,
+        evidence={"latency_ms": MEASURED, "energy_mj": MEASURED, "size_bytes": DECLARED},
+        resident={"size_bytes": np.append(np.full(stages - 1, 10), 1000)},
+    )
+
+
+def task(of: Cascade, **args: Json | list[str] | int) -> Task:
+    asked = {"objectives": ["accuracy", "latency_ms"], "generations": 40, "population": 40, **args}
+    return Task(kind="inner", args=asked, arrays=of.to_arrays())
+
+
+def test_the_front_is_the_one_that_enumeration_finds(rng: np.random.Generator) -> None:
+    """All 4³ × 2 choices are evaluated; the search evaluates a part of them and ends with the same values."""
+    one = cascade(rng)
+    every = np.array(list(itertools.product(range(4), range(4), range(4), range(2))))
+    placed = np.c_[every[:, :3] < 3, np.ones(len(every), bool)]
+    outcome = one.evaluate(placed, np.where(placed, np.c_[every[:, :3], every[:, :1]], 0), every[:, 3:])
+    costs = np.c_[-outcome.accuracy, outcome.metrics["latency_ms"]]
+    best = costs[nondominated(costs)]
+    found = run(task(one)).arrays["values"]
+    np.testing.assert_array_equal(np.unique(best * (-1, 1), axis=0), np.unique(found, axis=0))
+
+
+def test_the_arrays_say_what_the_cascade_expects(rng: np.random.Generator) -> None:
+    """Values, coverage and metrics belong to the choices beside them, from cheap to costly."""
+    one = cascade(rng, stages=6)
+    result = run(task(one, objectives=["accuracy", "energy_mj", "size_bytes"], generations=5))
+    arrays = result.arrays
+    outcome = one.evaluate(arrays["placed"], arrays["level"], arrays["point"])
+    np.testing.assert_array_equal(arrays["coverage"], outcome.coverage)
+    np.testing.assert_array_equal(arrays["oracle_accuracy"], outcome.oracle_accuracy)
+    for name, metric in outcome.metrics.items():
+        np.testing.assert_array_equal(arrays[f"metric.{name}"], metric)
+    expected = np.c_[outcome.accuracy, outcome.metrics["energy_mj"], outcome.metrics["size_bytes"]]
+    np.testing.assert_array_equal(arrays["values"], expected)
+    assert (np.diff(arrays["values"][:, 1]) >= 0).all()
+    # Duplicates of the first population are not evaluated.
+    assert 4 * 40 < result.values["evaluations"] <= 5 * 40
+    assert arrays["placed"][:, -1].all()
+    assert not arrays["level"][~arrays["placed"]].any()
+
+
+def test_the_same_task_gives_the_same_bytes_and_another_seed_others(rng: np.random.Generator) -> None:
+    """All randomness comes from the task's key."""
+    one = cascade(rng, stages=9, levels=16)
+    first, again, other = (run(task(one, generations=4, seed=seed)).arrays for seed in (0, 0, 1))
+    assert {name: array.tobytes() for name, array in first.items()} == {n: a.tobytes() for n, a in again.items()}
+    assert first["values"].tobytes() != other["values"].tobytes()
+
+
+def test_every_choice_keeps_the_limits(rng: np.random.Generator) -> None:
+    one = cascade(rng, stages=6)
+    arrays = run(task(one, limits={"latency_ms": 3.0, "accuracy": 0.7})).arrays
+    assert len(arrays["values"]) > 1
+    assert (arrays["metric.latency_ms"] <= 3.0).all()
+    assert (arrays["accuracy"] >= 0.7).all()
+
+
+def test_limits_that_nothing_keeps_give_an_empty_front_and_the_distance(rng: np.random.Generator) -> None:
+    result = run(task(cascade(rng), limits={"size_bytes": 500.0}))
+    assert len(result.arrays["values"]) == 0
+    assert result.values["least_violation"] == 1.0
+
+
+def test_the_first_population_holds_no_exit_and_each_single_exit(rng: np.random.Generator) -> None:
+    """The static network is always among the candidates, so that dynamic ones have to beat it."""
+    one = cascade(rng, stages=6)
+    choices = Choices(one, (), ())
+    placed, _, point = choices.decode(choices.first(20, rng))
+    assert placed[0].tolist() == [False] * 5 + [True]
+    assert point[0] == 0
+    np.testing.assert_array_equal(placed[1:6, :-1], np.eye(5, dtype=bool))
+    assert set(placed[6:].sum(axis=1)) >= {2, 4}
+
+
+def test_a_mutation_changes_one_gene_on_average_and_stays_inside(rng: np.random.Generator) -> None:
+    """Small integers really change, whatever their range; a gene with one value stays."""
+    one = cascade(rng, stages=6, levels=5, points=1)
+    choices = Choices(one, (), ())
+    before = choices.first(4000, rng)
+    after = Change()._do(choices, before, random_state=rng)
+    assert ((after >= 0) & (after <= choices.xu)).all()
+    assert (after[:, -1] == 0).all()
+    assert (after != before).sum(axis=1).mean() == pytest.approx(5 / 6, abs=0.05)
+
+
+def test_a_backbone_without_exits_has_its_points_to_choose_from(rng: np.random.Generator) -> None:
+    """A single stage: one choice for each operating point, and no crash where only one is left."""
+    both = run(task(cascade(rng, stages=1), objectives=["accuracy", "latency_ms", "energy_mj"]))
+    assert both.arrays["point"].tolist() == [[0], [1]]
+    single = run(task(cascade(rng, stages=1, points=1)))
+    assert single.arrays["placed"].tolist() == [[True]]
+
+
+def test_a_metric_that_the_cascade_does_not_know_is_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(ConfigError, match="memory_bytes is asked, but only accuracy, energy_mj,"):
+        run(task(cascade(rng), objectives=["accuracy", "memory_bytes"]))
