@@ -150,22 +150,24 @@ def _best_shift(
 ) -> float:
     """Shift d (s) so that the marker's time x lies at x + d in the meter's clock."""
     gap_s = float(np.median(np.diff(t_s)))
-    length = float(edges[-1] - edges[0])
+    # Coarser than this and a burst could slip through between two candidates.
+    step = float(np.diff(edges).min()) / 6
     if near is None:
         low, high = float(t_s[0] - edges[0]) - gap_s, float(t_s[-1] - edges[-1]) + gap_s
         if high < low:
             raise Inconclusive("the external meter's curve is shorter than the marker; start it before the session")
-        step = min(gap_s, length / 100)
     else:
-        low, high, step = near - 2 * gap_s, near + 2 * gap_s, gap_s / 20
+        low, high = near - 2 * gap_s, near + 2 * gap_s
+        step = min(step, gap_s / 5)
     best, score = _scan(t_s, power_mw, edges, load, np.arange(low, high + step, step))
-    if near is None:
-        best, score = _scan(t_s, power_mw, edges, load, np.arange(best - step, best + step, step / 40))
-        if score < _MIN_CORRELATION:
-            raise Inconclusive(
-                f"the marker load does not show in the external meter's curve (correlation {score:.2f}); "
-                "is it on this board's supply?"
-            )
+    while step > gap_s / 20:
+        best, score = _scan(t_s, power_mw, edges, load, np.linspace(best - step, best + step, 21))
+        step /= 10
+    if near is None and score < _MIN_CORRELATION:
+        raise Inconclusive(
+            f"the marker load does not show in the external meter's curve (correlation {score:.2f}); "
+            "is it on this board's supply?"
+        )
     return best
 
 
@@ -175,11 +177,12 @@ def _scan(
     """(shift, correlation) of the best candidate; between equals the middle one."""
     scores = np.full(shifts.size, -1.0)
     for index, shift in enumerate(shifts):
-        inside = (t_s >= edges[0] + shift) & (t_s <= edges[-1] + shift)
-        if np.count_nonzero(inside) < 4:
+        # Samples are in the order of time, so those under the marker are one slice.
+        first, last = np.searchsorted(t_s, [edges[0] + shift, edges[-1] + shift])
+        if last - first < 4:
             continue
-        busy = load[np.searchsorted(edges, t_s[inside] - shift, side="right") - 1]
-        power = power_mw[inside]
+        busy = load[np.searchsorted(edges, t_s[first:last] - shift, side="right").clip(1) - 1]
+        power = power_mw[first:last]
         if np.ptp(busy) and np.ptp(power):
             scores[index] = np.corrcoef(busy, power)[0, 1]
     top = np.flatnonzero(scores >= scores.max() - 1e-9)
