@@ -1,0 +1,89 @@
+"""Writes a runnable in the formats asked for, from the cache where it was exported before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hwbench.errors import ConfigError, nearest
+from hwbench.workload import Workload
+from models import quantization
+from models.export.cache import cached, key_of
+from models.export.graph import Runnable, run
+from models.export.onnx_format import to_onnx
+from models.export.tflite_format import as_fed, channels_last, outputs, quiet, to_tflite
+from models.supernet import seed_of
+
+logger = logging.getLogger(__name__)
+SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "tflite_int8": ".int8.tflite"}
+_CALIBRATION_SAMPLES = 16
+_BROKEN = 0.7  # a correlation below is no rounding any more
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise ConfigError for a format that nothing here writes."""
+    for format in formats:
+        if format not in SUFFIXES:
+            raise ConfigError(f"no exporter writes {format!r}{nearest(format, SUFFIXES)}")
+
+
+def write(runnable: Runnable, formats: Sequence[str], out: Path, samples: torch.Tensor | None = None) -> Workload:
+    """Write the files of one runnable under `out` and describe it; formats () = describe only.
+
+    samples: inputs (N, *in_shape), which calibrate int8 and check every format; default are seeded normal numbers:
+    enough for timing, not for accuracy.
+    """
+    check_formats(formats)
+    if not formats:
+        return runnable.workload(out, {})
+    if samples is None:
+        samples = seeded_samples(runnable.key, runnable.in_shape)
+    files = {}
+    for format in formats:
+        file = out / f"{runnable.kind}s" / f"{runnable.key}{SUFFIXES[format]}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content(runnable, format, samples))
+        files[format] = file
+    return runnable.workload(out, files)
+
+
+def seeded_samples(text: str, shape: Sequence[int]) -> torch.Tensor:
+    """(16, *shape) normal numbers that depend on nothing but the text."""
+    generator = torch.Generator().manual_seed(seed_of(text))
+    return torch.randn((_CALIBRATION_SAMPLES, *shape), generator=generator)
+
+
+def content(runnable: Runnable, format: str, samples: torch.Tensor) -> bytes:
+    """The bytes of one format; raises ConfigError where they do not compute what torch does."""
+    extra = [runnable.key, runnable.input_name, *(name for name, _ in runnable.outputs)]
+    if format == "tflite_int8":
+        extra.append(quantization.digest([samples.numpy()]))
+    key = key_of(runnable.module, runnable.in_shape, format, *extra)
+    make = {"onnx": _onnx, "tflite": _tflite, "tflite_int8": _int8}[format]
+    return cached(key, format, lambda: make(runnable, samples))
+
+
+def _onnx(runnable: Runnable, samples: torch.Tensor) -> bytes:
+    return to_onnx(runnable, samples[:1])
+
+
+def _tflite(runnable: Runnable, samples: torch.Tensor) -> bytes:
+    return to_tflite(runnable, samples[:1])
+
+
+def _int8(runnable: Runnable, samples: torch.Tensor) -> bytes:
+    floats = content(runnable, "tflite", samples)
+    fed = as_fed(runnable, samples).numpy()
+    with quiet():
+        data = quantization.static_int8(floats, [fed[i : i + 1] for i in range(len(fed))])
+        found = [outputs(data, fed[i : i + 1])[0] for i in range(min(4, len(fed)))]
+    expected = channels_last(run(runnable.module, samples[: len(found)])[0]).numpy()
+    r = quantization.correlation(expected, np.concatenate(found))
+    logger.debug("%s: int8 correlates with float by %.4f", runnable.key, r)
+    if not r >= _BROKEN:
+        raise ConfigError(f"{runnable.key}: its int8 form computes something else (correlation {r:.2f} with float)")
+    return data

@@ -1,0 +1,86 @@
+"""`timm:NAME`: a model of timm's, cut into blocks.
+
+Weights are random (seeded by the name): pretrained ones would have to be downloaded, and time does not depend on them.
+ONNX is cut at its single-tensor points by the same code that cuts a user's file. TFLite is written whole: cutting in
+torch is not reliable for models that were not written to be cut.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from hwbench import wrap
+from hwbench.errors import ConfigError, nearest
+from hwbench.workload import Bundle
+from models.export.graph import Runnable, run
+from models.export.onnx_format import check, trace
+from models.export.writing import SUFFIXES, check_formats, content, seeded_samples
+from models.supernet import seed_of, seeded
+from models.vision import import_timm
+
+logger = logging.getLogger(__name__)
+
+
+def export_timm(name: str, *, formats: Sequence[str], out: Path) -> Bundle:
+    """The bundle of one timm model; formats () describes blocks and network without a file.
+
+    Raises ConfigError naming the nearest known model.
+    """
+    check_formats(formats)
+    module = create(name)
+    shape = tuple(module.default_cfg["input_size"])
+    x = seeded_samples(name, shape)[:1]
+    model = trace(module, x, "image", ["logits"])
+    check(model, module, x, name)
+    source = f"timm-{name}"
+    bundle = wrap.of_model(model, out, name=wrap.plain_name(source), origin=f"timm:{name}")
+    workloads = list(bundle.workloads)
+    if "onnx" not in formats:
+        workloads = [replace(w, artifacts={}) for w in workloads]
+    network = workloads[-1]
+    runnable = Runnable(
+        key=network.block_key,
+        kind="network",
+        module=module,
+        in_shape=shape,
+        outputs=(("logits", tuple(run(module, x)[0].shape)),),
+        ops=network.ops,
+        params=network.params or 0,
+        takes_image=True,
+    )
+    lite = [format for format in formats if format != "onnx"]
+    if lite:
+        logger.info("timm:%s: TFLite is measured whole, only ONNX is cut into blocks", name)
+    files = {}
+    for format in lite:
+        file = out / "networks" / f"{network.block_key}{SUFFIXES[format]}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content(runnable, format, seeded_samples(name, shape)))
+        files[format] = file
+    artifacts = {**network.artifacts, **runnable.workload(out, files).artifacts}
+    workloads[-1] = replace(network, artifacts=artifacts)
+    bundle = replace(bundle, workloads=tuple(workloads))
+    bundle.write()
+    return bundle
+
+
+def create(name: str) -> nn.Module:
+    """The model with weights seeded by its name, in eval mode; raises ConfigError naming the nearest known one."""
+    timm = import_timm()
+    if not timm.is_model(name):
+        raise ConfigError(f"timm has no model {name!r}{_near(name, timm.list_models())}")
+    with seeded(seed_of(name)):
+        module: nn.Module = timm.create_model(name, pretrained=False).eval()
+    if not isinstance(getattr(module, "default_cfg", {}).get("input_size"), tuple | list):
+        raise ConfigError(f"timm:{name} does not say which input it takes; export it to ONNX and give the file")
+    return module
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """The nearest names only: all that timm knows are too many for a message."""
+    return nearest(name, known).partition(" (known:")[0] + "; `timm.list_models()` names them all"
