@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
@@ -13,6 +15,9 @@ from search.engine import Done
 from search.front import Front
 from search.strategy import Budget
 from search.task import Task
+
+if TYPE_CHECKING:
+    from models.training.sandwich import Epoch  # brings torch
 
 
 class Shown:
@@ -85,7 +90,7 @@ class Shown:
         if self._computed:
             said.append(f"{self._computed / (time.monotonic() - self._start):.1f}/s")
         if (left := self._seconds_left()) is not None:
-            said.append(f"{left // 60:.0f}:{left % 60:02.0f} left")
+            said.append(f"{_minutes(left)} left")
         return " · ".join(said)
 
     def _seconds_left(self) -> float | None:
@@ -102,3 +107,24 @@ def _sort(task: Task) -> str:
     if task.kind == "inner":
         return "inner searches"
     return "exits" if task.args.get("exits") else "backbones"
+
+
+@contextmanager
+def training(console: Console) -> Iterator[Callable[[Epoch], None]]:
+    """Shows how a training gets on; gives what to tell each epoch to."""
+    columns = (TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"), BarColumn(), TextColumn("{task.fields[now]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as live:
+        bar = live.add_task("", total=1, now="preparing")
+
+        def told(epoch: Epoch) -> None:
+            left = epoch.seconds / epoch.epoch * (epoch.epochs - epoch.epoch)
+            now = f"loss {epoch.loss:.3f} · {epoch.seconds:.0f} s · {_minutes(left)} left"
+            live.update(bar, total=epoch.epochs, completed=epoch.epoch, now=now)
+            if not console.is_terminal:
+                console.print(f"epoch {epoch.epoch}/{epoch.epochs}: {now}", highlight=False)
+
+        yield told
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -136,7 +136,8 @@ class Pinned(BaseModel):
 class Config(BaseModel):
     """config.toml: all that a search depends on, so that a resume asks the same.
 
-    constraints: limit by metric.  table, checkpoint: pinned by content.  dataset: name and content.
+    constraints: limit by metric.  options: of the problem.  space, dataset: a name and its content.
+    table, checkpoint: pinned by content.
     budget: the numbers, not only a name that may come to mean something else.
     version, command, created: how the run came about; not compared.
     """
@@ -151,7 +152,9 @@ class Config(BaseModel):
     constraints: dict[str, float] = {}
     problem: str
     strategy: str
+    options: dict[str, str | int | float] = {}
     space: str
+    space_sha256: str
     target: str
     backend: str
     dataset: str

@@ -28,6 +28,7 @@ CONFIG = Config(
     problem="toy",
     strategy="nested",
     space="toy",
+    space_sha256="0",
     target="host",
     backend="onnxruntime",
     dataset="toy",

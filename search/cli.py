@@ -1,0 +1,226 @@
+"""The command line `search`: spaces, training, searches, and what follows them.
+
+Every command imports what it needs when it runs, so that `search --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from hwbench import command
+from hwbench.errors import ConfigError, Finding
+
+if TYPE_CHECKING:
+    from search.run import Run
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+# option -> metric, what one unit of the option is in the metric's unit, help
+_LIMITS: dict[str, tuple[str, float, str]] = {
+    "--max-latency-ms": ("latency_ms", 1.0, "at most so many ms per input, on average"),
+    "--max-energy-mj": ("energy_mj", 1.0, "at most so many mJ per input, on average"),
+    "--max-size-mb": ("size_bytes", 1e6, "weights of at most so many megabytes (1 MB = 1,000,000 bytes)"),
+    "--max-memory-mb": ("memory_bytes", 1e6, "memory of at most so many megabytes"),
+    "--min-accuracy": ("accuracy", 1.0, "accuracy on val of at least so much, from 0 to 1"),
+}
+
+
+def _limits(function: _F) -> _F:
+    """One option a limit; each arrives under its metric's name."""
+    for option, (metric, _, text) in reversed(_LIMITS.items()):
+        positive = click.FloatRange(min=0, min_open=True)
+        function = click.option(option, metric, type=positive, metavar="X", help=text)(function)
+    return function
+
+
+@click.group(cls=command.Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="hwbench-nas")
+def group() -> None:
+    """Search dynamic networks over measured tables, and check on the board what the search promised.
+
+    With --debug, anywhere on the line, errors come with their traceback.
+    """
+
+
+@group.group(cls=command.Group)
+def space() -> None:
+    """Look at search spaces."""
+
+
+@space.command("show")
+@click.argument("name")
+def show(name: str) -> None:
+    """Genes, exact size and extremes of the space NAME, which may also be a .toml or .json file."""
+    from models.space import load_space
+
+    found = load_space(name)
+    click.echo(
+        f"{found.name}: {found.size():,} networks, {len(found.genes)} genes, {len(found.slots)} slots, "
+        f"{len(found.positions)} exit positions, {len(found.blocks)} blocks to measure"
+    )
+    width = max(len(gene.name) for gene in found.genes)
+    for gene in found.genes:
+        click.echo(f"  {gene.name:<{width}}  {'  '.join(str(value) for value in gene.values)}")
+    for end, genes in (("smallest", found.smallest()[None]), ("largest", found.largest()[None])):
+        macs, params = int(found.macs(genes)[0]), int(found.params(genes)[0])
+        click.echo(f"{end:<8}  {macs:>13,} MACs  {params:>11,} parameters  {found.subnet(genes[0])}")
+
+
+@group.command("train")
+@click.option("--space", default="digits", show_default=True, help="search space, or a file of one")
+@click.option("--dataset", help="images to learn from  [default: those of the space]")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same weights"
+)
+@click.option("--out", type=click.Path(path_type=Path), help="weights  [default: runs/supernet-SPACE-SEED.safetensors]")
+@click.option("--resume", "must_resume", is_flag=True, help="only go on with an interrupted training, start none")
+def train(space: str, dataset: str | None, seed: int, out: Path | None, must_resume: bool) -> None:
+    """Train the supernet of a space. Goes on where an equal training was interrupted."""
+    from rich.console import Console
+
+    from hwbench.provenance import command_line
+    from models.space import load_space
+    from models.training.job import supernet_job
+    from search.launch import default_dataset
+    from search.progress import training
+
+    name = load_space(space).name
+    file = out or Path("runs") / f"supernet-{name}-{seed}.safetensors"
+    if file.exists():
+        raise ConfigError(f"{file} exists and is not overwritten; choose another --out")
+    if must_resume and not file.with_name(file.name + ".resume").exists():
+        raise ConfigError(f"{file}: no interrupted training to go on with; leave --resume out to start one")
+    try:
+        with training(Console(stderr=True)) as told:
+            done = supernet_job(
+                space,
+                dataset or default_dataset(name),
+                out=file,
+                seed=seed,
+                command=command_line(sys.argv),
+                progress=told,
+            )
+    except KeyboardInterrupt as interruption:
+        raise KeyboardInterrupt(
+            f"continue with: search train --space {space} --seed {seed} --out {file}"
+        ) from interruption
+    click.echo(f"{file}: {file.stat().st_size / 1e6:.2f} MB in {float(done['seconds']):.0f} s")
+    for end in ("largest", "smallest"):
+        click.echo(f"{end:<8}  {float(done[f'val_accuracy_{end}']):.2%} accuracy on val")
+    click.echo(f"next: search run --objective latency --space {space} --checkpoint {file}")
+
+
+@group.command("run")
+@click.option("--objective", "objectives", multiple=True, required=True, metavar="NAME",
+              help="latency, energy, size, memory or macs, against accuracy; repeat it for more axes")  # fmt: skip
+@click.option("--target", default="host", show_default=True, help="board whose table is searched")
+@click.option("--space", default="digits", show_default=True, help="search space, or a file of one")
+@click.option("--backend", help="runtime of the table  [default: the target's first]")
+@click.option("--table", type=click.Path(path_type=Path), help="table  [default: TARGET/BACKEND-SPACE.csv]")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="supernet  [default: the one that ships]")
+@click.option("--dataset", help="images to answer  [default: those of the space]")
+@click.option("--unit", help="processor, where the table has several")
+@click.option("--precision", help="number format, where the table has several")
+@click.option("--threads", type=click.IntRange(min=1), help="threads, where the table has several")
+@click.option("--strategy", default="nested", show_default=True, help="how to search: nested, random")
+@click.option("--problem", default="exits", show_default=True, help="what to search: exits")
+@click.option("--budget", default="small", show_default=True,
+              help="small (a minute for digits), medium, or paper, as HADAS: 7 generations of 64 backbones, and "
+                   "7 of 50 choices of exits and clocks for each of the best 10")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same front")
+@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@click.option("--out", type=click.Path(path_type=Path), help="folder  [default: runs/OBJECTIVE-SPACE-TARGET-SEED]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+@_limits
+def run(
+    objectives: tuple[str, ...],
+    unit: str | None,
+    precision: str | None,
+    threads: int | None,
+    workers: int | None,
+    out: Path | None,
+    as_json: bool,
+    latency_ms: float | None,
+    energy_mj: float | None,
+    size_bytes: float | None,
+    memory_bytes: float | None,
+    accuracy: float | None,
+    **asked: Any,
+) -> None:
+    """Search the trade-off of accuracy and each OBJECTIVE. Goes on where an equal search was interrupted."""
+    from search.launch import configure
+    from search.run import Run
+
+    given = {"latency_ms": latency_ms, "energy_mj": energy_mj, "size_bytes": size_bytes, "memory_bytes": memory_bytes}
+    given["accuracy"] = accuracy
+    limits = {m: x * factor for m, factor, _ in _LIMITS.values() if (x := given[m]) is not None}
+    options = {"unit": unit, "precision": precision, "threads": threads}
+    config = configure(
+        objectives=objectives,
+        limits=limits,
+        options={name: value for name, value in options.items() if value is not None},
+        command=sys.argv,
+        **asked,
+    )
+    name = f"{'-'.join(objectives)}-{Path(config.space).stem}-{config.target}-{config.seed}"
+    with Run.start(out or Path("runs") / name, config) as opened:
+        _search(opened, workers, as_json)
+
+
+@group.command("resume")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def resume(folder: Path, workers: int | None, as_json: bool) -> None:
+    """Go on with the search in FOLDER; its front will be as if it had not been interrupted."""
+    from search.launch import check_unchanged
+    from search.run import Run, read_config
+
+    config = read_config(folder)
+    check_unchanged(config)
+    with Run.start(folder, config) as opened:
+        _search(opened, workers, as_json)
+
+
+def _search(opened: Run, workers: int | None, as_json: bool) -> None:
+    """Search in an opened run folder, show how it gets on, say what was found."""
+    from rich.console import Console
+
+    from search.engines import local
+    from search.launch import perform
+    from search.progress import Shown
+    from search.summary import Summary
+
+    if opened.finished:
+        click.echo(f"{opened.folder}: finished before; nothing is overwritten, the store is only read again", err=True)
+    try:
+        with (
+            local.open(local.Options(workers=workers)) as engine,
+            Shown(Console(stderr=True), opened.config.budget, engine.workers) as shown,
+        ):
+            front = perform(opened, engine, [shown])
+    except KeyboardInterrupt as interruption:
+        # hwbench.command prints the text: what was finished is in the store.
+        raise KeyboardInterrupt(f"continue with: search resume {opened.folder}") from interruption
+    summary = Summary.of(opened, front)
+    click.echo(summary.to_json() if as_json else summary.to_text())
+    if not front.designs:
+        limits = ", ".join(f"{metric} {limit:g}" for metric, limit in opened.config.constraints.items())
+        raise Finding(
+            f"no design keeps the limits ({limits}), the nearest misses them by {summary.least_violation:.1%} in sum; "
+            "loosen them, or search longer with --budget"
+        )
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(command.run(group, "search"))
+
+
+if __name__ == "__main__":
+    main()

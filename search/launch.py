@@ -1,0 +1,186 @@
+"""From the words of a command line to a run: names checked, files found and pinned, plugins opened."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from pydantic import ValidationError
+
+import models
+from hwbench import plugin
+from hwbench.errors import ConfigError, nearest
+from hwbench.provenance import command_line, commit
+from hwbench.resources import table_folders
+from hwbench.table import LatencyTable
+from hwbench.target import explain, find_target
+from models.space import load_space
+from search.engine import Engine
+from search.front import Front
+from search.objective import objectives as named
+from search.problem import Problem
+from search.run import Config, Journal, Pinned, Run, Watcher, drive
+from search.strategy import Budget, Strategy
+from search.task import File, array_sha256
+
+BUDGETS = {
+    "small": Budget(outer_generations=3, outer_population=12, survivors=4, inner_generations=30, inner_population=60),
+    "medium": Budget(outer_generations=6, outer_population=24, survivors=6, inner_generations=50, inner_population=100),
+    # HADAS' configuration: 64 backbones × 7 generations, the best 10 of each with 50 choices × 7 generations inside.
+    "paper": Budget(outer_generations=7, outer_population=64, survivors=10, inner_generations=7, inner_population=50),
+}
+
+
+def configure(
+    *,
+    objectives: Sequence[str],
+    limits: Mapping[str, float],
+    target: str,
+    space: str,
+    backend: str | None,
+    table: Path | None,
+    checkpoint: Path | None,
+    dataset: str | None,
+    problem: str,
+    options: Mapping[str, Any],
+    strategy: str,
+    budget: str,
+    seed: int,
+    command: Sequence[str],
+) -> Config:
+    """The config of a new run. Raises ConfigError naming the nearest known name, or the command that makes a file."""
+    named(objectives)
+    for package, name in (("search.problems", problem), ("search.strategies", strategy)):
+        plugin.load(package, name)
+    if budget not in BUDGETS:
+        raise ConfigError(f"unknown budget {budget!r}{nearest(budget, BUDGETS)}")
+    board = find_target(target)
+    section = board.backend_section(backend)
+    found = load_space(space)
+    file = table or find_table(board.name, section.kind, found.name)
+    dataset = dataset or default_dataset(found.name)
+    return Config(
+        version=commit() or "",
+        command=command_line(command),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        seed=seed,
+        objectives=tuple(objectives),
+        constraints=dict(limits),
+        problem=problem,
+        options=dict(options),
+        strategy=strategy,
+        space=space if space == found.name else str(Path(space).resolve()),
+        space_sha256=found.digest(),
+        target=board.name,
+        backend=section.kind,
+        dataset=dataset,
+        dataset_sha256=dataset_sha256(dataset),
+        budget=BUDGETS[budget],
+        table=Pinned(path=file.resolve(), sha256=LatencyTable.read(file).sha256),
+        checkpoint=pin(checkpoint or default_checkpoint(found.name), found.name),
+    )
+
+
+def check_unchanged(config: Config) -> None:
+    """Raises ConfigError showing what differs between what the run was started with and what is there now."""
+    found = load_space(config.space)
+    now = config.model_copy(
+        update={
+            "space_sha256": found.digest(),
+            "dataset_sha256": dataset_sha256(config.dataset),
+            "table": Pinned(path=config.table.path, sha256=LatencyTable.read(config.table.path).sha256),
+            "checkpoint": pin(config.checkpoint.path, found.name),
+        }
+    )
+    if differences := config.differences(now):
+        raise ConfigError(
+            f"what the run was started with has changed since ({'; '.join(differences)}); "
+            f"put {config.table.path}, {config.checkpoint.path} and the data back as they were, or start a new run"
+        )
+
+
+def perform(run: Run, engine: Engine, watchers: Sequence[Watcher] = ()) -> Front:
+    """Search, or go on with the search, and write its files."""
+    config = run.config
+    strategy_module = plugin.load("search.strategies", config.strategy)
+    strategy = cast(Strategy, strategy_module.open(strategy_module.Options()))
+    problem, rng = open_problem(config), np.random.default_rng(config.seed)
+    with Journal(run.folder / "evaluations.csv") as journal:
+        front = drive(problem, strategy, config.budget, engine, run.store, rng, [journal, *watchers])
+    run.finish(front)
+    return front
+
+
+def open_problem(config: Config) -> Problem:
+    """The problem that a run searches."""
+    module = plugin.load("search.problems", config.problem)
+    asked = {
+        **{name: getattr(config, name) for name in ("objectives", "constraints", "space", "target", "backend")},
+        **{name: getattr(config, name) for name in ("dataset", "seed")},
+        **{name: getattr(config, name).path for name in ("table", "checkpoint")},
+        **config.options,
+    }
+    try:
+        options = module.Options.model_validate(asked)
+    except ValidationError as error:
+        raise ConfigError(f"problem {config.problem}: {explain(error, module.Options)}") from error
+    return cast(Problem, module.open(options))
+
+
+def find_table(target: str, backend: str, space: str) -> Path:
+    """The table of that name among one's own, the shipped and those of this folder; first match wins."""
+    name = Path(target) / f"{backend}-{space}.csv"
+    folders = (*table_folders(), Path("latency_tables"))
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(
+        f"no table {name} in {', '.join(dict.fromkeys(map(str, folders)))}; make it with: "
+        f"hwbench profile --target {target} --backend {backend} --space {space}"
+    )
+
+
+def pin(checkpoint: Path, space: str) -> Pinned:
+    """The supernet's weights, known by their bytes."""
+    try:
+        file = File.of(checkpoint.resolve())
+    except OSError as error:
+        raise ConfigError(
+            f"{checkpoint}: the supernet cannot be read ({error.strerror}); make it with: search train --space {space}"
+        ) from error
+    return Pinned(path=file.path, sha256=file.sha256)
+
+
+def default_checkpoint(space: str) -> Path:
+    """The trained supernet that ships with the project."""
+    folder = Path(models.__file__).parent / "checkpoints"
+    known = {file.stem: file for file in folder.glob("*.safetensors")}
+    if space not in known:
+        raise ConfigError(
+            f"no trained supernet of space {space!r} ships here (known: {', '.join(sorted(known)) or 'none'}); "
+            f"train one with: search train --space {space}, then name it with --checkpoint"
+        )
+    return known[space]
+
+
+def default_dataset(space: str) -> str:
+    """The images that a shipped space is made for."""
+    known = {"digits": "digits32", "sdu": "cifar10"}
+    if space not in known:
+        raise ConfigError(f"space {space!r} has no data set of its own; name one with --dataset")
+    return known[space]
+
+
+def dataset_sha256(name: str) -> str:
+    """Content of what a search sees of a data set: `train` and `val`."""
+    from models import datasets  # reads images, so only when a run begins
+
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        found = datasets.load(name, split)
+        digest.update(f"{array_sha256(found.images)}{array_sha256(found.labels)}".encode())
+    return digest.hexdigest()
