@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
 import uuid
@@ -14,7 +15,7 @@ import numpy as np
 
 from hwbench import agent_archive
 from hwbench.agent import protocol
-from hwbench.errors import PermanentDeviceError, TransientDeviceError
+from hwbench.errors import DeviceError, PermanentDeviceError, TransientDeviceError
 from hwbench.link import LinePipe, Link
 from hwbench.measurement import Trace
 from hwbench.session import Answers, Hello, Loaded, Prepared, RawWindow, WindowSpec
@@ -89,7 +90,9 @@ class AgentSession:
         # At the end of its input the agent takes its folder away and goes; after an error nobody waits for that.
         self._pipe.close(5.0 if self._alive else 0.0)
         if not self._alive:
-            self._link.run(["rm", "-rf", self._folder], timeout_s=_SMALL_S)
+            # The error that brought us here is the one to tell; a board that is gone keeps a small folder.
+            with contextlib.suppress(DeviceError):
+                self._link.run(["rm", "-rf", self._folder], timeout_s=_SMALL_S)
         self._alive = False
 
     def load(self, prepared: Prepared) -> Loaded:

@@ -57,12 +57,16 @@ class Call(abc.ABC):
     outputs: Tuple[Port, ...]
 
     @abc.abstractmethod
-    def write(self, sample: np.ndarray) -> None:
-        """Put a sample of real numbers into the first input."""
+    def write(self, stored: np.ndarray) -> None:
+        """Put a sample into the first input, as `input.stored` made it."""
 
     @abc.abstractmethod
     def read(self, index: int) -> np.ndarray:
         """An output's real numbers; good until the next run."""
+
+    @abc.abstractmethod
+    def read_score(self, index: int) -> float:
+        """The real number of an output that holds only one."""
 
 
 class Model(abc.ABC):

@@ -24,7 +24,7 @@ from hwbench.workload import artifact_of
 
 CPU1 = Setting(unit="cpu", precision="fp32", threads=1)
 
-# Runs inside a fresh process with nothing but the agent's archive, as on a board. The bare loop is the least that one can
+# Runs in a fresh process with nothing but the agent's archive, as on a board. The bare loop is the least that one can
 # write; both time the same bound call. Rounds alternate, so that what a neighbour takes, both lose.
 _BARE = """
 import sys, time

@@ -127,13 +127,18 @@ class LitertCall(Call):
 
             self.run = converted
 
-    def write(self, sample: np.ndarray) -> None:
-        """Quantise a sample as the input asks, and copy it into the arena."""
-        self._show_input()[...] = self.input.stored(sample)
+    def write(self, stored: np.ndarray) -> None:
+        """Copy a sample into the arena."""
+        np.copyto(self._show_input(), stored)
 
     def read(self, index: int) -> np.ndarray:
         """A copy of the output as real numbers: a view would forbid the next invoke."""
         return self.outputs[index].real(self._reads[index]().copy())
+
+    def read_score(self, index: int) -> float:
+        """The number in the arena, real."""
+        port, number = self.outputs[index], self._reads[index]().item()
+        return float(number if port.scale is None else np.float32(number - port.zero_point) * np.float32(port.scale))
 
 
 def _in_order(interpreter: Any) -> List[Any]:

@@ -102,13 +102,17 @@ class OrtCall(Call):
 
         self.run = bound
 
-    def write(self, sample: np.ndarray) -> None:
+    def write(self, stored: np.ndarray) -> None:
         """Copy a sample into the first input's buffer."""
-        np.copyto(self._in[0], sample)
+        np.copyto(self._in[0], stored)
 
     def read(self, index: int) -> np.ndarray:
         """The output's buffer itself."""
         return self.buffers[index]
+
+    def read_score(self, index: int) -> float:
+        """The number in the output's buffer."""
+        return float(self.buffers[index].item())
 
 
 def _port(node: Any, batch: int) -> Port:
