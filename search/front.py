@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from pymoo.indicators.hv import HV
@@ -126,6 +127,18 @@ class Front:
         writer.writerow(COLUMNS)
         writer.writerows(_cells(promise) for promise in self.promises)
         return text.getvalue()
+
+
+def read_csv(file: Path) -> dict[str, dict[str, str]]:
+    """The rows of a front.csv by design key, in its order, cells as they stand; ConfigError naming what is wrong."""
+    try:
+        reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); is its search through?") from error
+    rows = list(reader)
+    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row.values() for row in rows):
+        raise ConfigError(f"{file}: not the columns {','.join(COLUMNS)}; resume the run to write it again")
+    return {row["design"]: row for row in rows}
 
 
 def nondominated(costs: np.ndarray) -> np.ndarray:

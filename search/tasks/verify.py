@@ -1,0 +1,109 @@
+"""Runs a design on its board, sample by sample at batch 1, with its thresholds.
+
+Reads the file `checkpoint` and, as arrays, the state that the design's `answers` task trained.
+Arrays of the result, N samples: node (N,) int16 index of the stage that answered, answer (N,) int64,
+t_ns (N,) int64 from input to answer, label (N,), difficulty (N,) float32 where the data set knows it.
+Values: latency_ms (mean over samples), accuracy, energy_mj (net, None without a meter), exit_rates, board, runtime.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from hwbench.board import Board, open_board
+from hwbench.deploy import run_plan
+from hwbench.energy import integrate
+from hwbench.errors import Inconclusive
+from hwbench.session import Answers
+from hwbench.store import Result
+from hwbench.target import find_target
+from models import datasets
+from search import export
+from search.design import ADAPTER
+from search.task import Task
+
+version = 1
+_IDLE_S = 2.0
+
+
+class Args(BaseModel):
+    """What is asked.
+
+    design: as designs.json says it.  split: `val`, on which the promise was made, or `test`.
+    attempt: which repetition of the same question; nothing is random here, but a board is not a function.
+    repeats: each sample runs so often in a row and its median time counts.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    design: dict[str, Any]
+    dataset: str
+    split: str
+    attempt: int
+    repeats: int
+
+
+def run(task: Task, rng: np.random.Generator) -> Result:
+    """Export the design, let the board answer, count."""
+    args = Args.model_validate(dict(task.args))
+    design = ADAPTER.validate_python(args.design)
+    first = design.stages[0]
+    data = datasets.load(args.dataset, args.split)
+    with (
+        tempfile.TemporaryDirectory(prefix="hwbench-") as folder,
+        open_board(find_target(first.target), backend=first.backend, wait=True) as board,
+    ):
+        bundle = export.bundle(
+            design,
+            checkpoint=task.files["checkpoint"].path,
+            state=task.arrays,
+            dataset=args.dataset,
+            formats=board.backend.formats(first.setting.precision)[:1],
+            out=Path(folder),
+        )
+        board.apply(first.setting)
+        idle_mw = board.idle_mw(_IDLE_S)
+        inputs = data.inputs()
+        answers = run_plan(
+            board, bundle, bundle.plans[0], first.setting, inputs, probes=board.probes(), repeats=args.repeats
+        )
+        energy_mj = _energy_mj(board, answers, idle_mw, len(inputs) * args.repeats)
+        identity = dict(board.identity(first.setting))
+    arrays = {
+        "node": answers.node,
+        "answer": answers.answer,
+        "t_ns": answers.t_ns,
+        "label": data.labels,
+    }
+    if data.difficulty is not None:
+        arrays["difficulty"] = data.difficulty
+    return Result(
+        values={
+            "latency_ms": float(answers.t_ns.mean()) / 1e6,
+            "accuracy": float((answers.answer == data.labels).mean()),
+            "energy_mj": energy_mj,
+            "exit_rates": [float((answers.node == n).mean()) for n in range(len(design.stages))],
+            "runtime": identity.get("runtime"),
+            "board": _model(identity),
+        },
+        arrays=arrays,
+    )
+
+
+def _energy_mj(board: Board, answers: Answers, idle_mw: float | None, runs: int) -> float | None:
+    """Net energy of an input where a meter tells it; unknown is None."""
+    if board.meter is None or not answers.traces:
+        return None
+    try:
+        return integrate(board.meter.total(answers.traces), answers.start_ns, answers.end_ns, idle_mw, runs).net_mj
+    except Inconclusive:
+        return None
+
+
+def _model(identity: Mapping[str, str]) -> str:
+    return " ".join(v for k in ("board.model", "board.cpu", "board.serial") if (v := identity.get(k)))

@@ -1,0 +1,229 @@
+"""Goes back to the board: runs designs of a finished search there, and holds them against what was promised.
+
+Promise and measurement stand on the same `val` samples, so that the chain is tested and not luck; `test` is opened
+once, here, for the honest accuracy.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hwbench.errors import ConfigError
+from hwbench.measurement import Interval
+from hwbench.store import Result, Store
+from hwbench.summary import over_sessions
+from search.design import ADAPTER, Design
+from search.front import read_csv
+from search.run import Run, read_designs, write_whole
+from search.task import File, Task, run
+
+# What the project asks of itself: mean latency within 5 % and accuracy within half a point of the promise.
+LATENCY_BAND, ACCURACY_BAND = 0.05, 0.005
+COLUMNS = (
+    *("design", "predicted_latency_ms", "measured_latency_ms", "measured_low_ms", "measured_high_ms"),
+    *("predicted_energy_mj", "measured_energy_mj", "predicted_accuracy", "measured_accuracy", "test_accuracy"),
+    *("predicted_exit_rates", "measured_exit_rates", "samples", "verdict"),
+)
+_ROUND = "verify round"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """One design: what was promised and what the board did.
+
+    latency_ms: mean over samples, median over fresh processes, with the interval over those.
+    exit_rates: of the stages, in order.  test: result on the `test` split.  val: one result for each process.
+    """
+
+    design: Design
+    promised: dict[str, float]
+    promised_exit_rates: tuple[float, ...]
+    latency_ms: Interval
+    energy_mj: float | None
+    accuracy: float
+    exit_rates: tuple[float, ...]
+    val: tuple[Result, ...]
+    test: Result
+
+    @property
+    def latency_error(self) -> float:
+        """Measured over promised, minus one."""
+        return self.latency_ms.value / self.promised["latency_ms"] - 1
+
+    @property
+    def verdict(self) -> str:
+        """`kept`, or what was not: `latency`, `accuracy`, `latency+accuracy`."""
+        broken = []
+        if abs(self.latency_error) > LATENCY_BAND:
+            broken.append("latency")
+        if abs(self.accuracy - self.promised["accuracy"]) > ACCURACY_BAND:
+            broken.append("accuracy")
+        return "+".join(broken) or "kept"
+
+
+def verify(
+    opened: Run, *, count: int, sessions: int, repeats: int, told: Callable[[int, int, str], None] = lambda *_: None
+) -> list[Verified]:
+    """Run `count` designs, spread over the front, in `sessions` fresh processes each; writes verify.csv.
+
+    An interrupted verification goes on where it stopped; a finished one is done anew.
+    told: (runs done, runs in all, what runs now).  Raises ConfigError when the search is not through.
+    """
+    designs = read_designs(opened.folder)
+    promises = read_csv(opened.folder / "front.csv")
+    chosen = [designs[i] for i in spread(len(designs), count)]
+    round_ = int(opened.store.meta(_ROUND) or 0)
+    attempts = range(round_ * sessions, (round_ + 1) * sessions)
+    # Designs take turns, so what the machine does meanwhile falls on all alike.
+    order = [(a, d) for a in attempts for d in np.random.default_rng(a).permutation(len(chosen)).tolist()]
+    asked = [(a, d, "val") for a, d in order] + [(0, d, "test") for d in range(len(chosen))]
+    results: dict[tuple[int, int, str], Result] = {}
+    for n, (attempt, d, split) in enumerate(asked):
+        told(n, len(asked), f"{chosen[d].key} on {split}")
+        results[attempt, d, split] = _answer(opened, _task(opened, chosen[d], split, attempt, repeats))
+    told(len(asked), len(asked), "")
+    verified = [
+        _compare(design, promises[design.key], [results[a, d, "val"] for a in attempts], results[0, d, "test"])
+        for d, design in enumerate(chosen)
+    ]
+    write_whole(opened.folder / "verify.csv", to_csv(verified))
+    opened.store.set_meta(_ROUND, str(round_ + 1))
+    return verified
+
+
+def last(opened: Run) -> list[Verified]:
+    """The last finished verification, from the store; [] where there was none."""
+    round_ = int(opened.store.meta(_ROUND) or 0)
+    if not round_:
+        return []
+    designs = {design.key: design for design in read_designs(opened.folder)}
+    promises = read_csv(opened.folder / "front.csv")
+    val: dict[str, dict[int, Result]] = {}
+    test: dict[str, Result] = {}
+    for fact in opened.store.facts("verify"):
+        result = opened.store.get(fact.key)
+        key = ADAPTER.validate_python(fact.args["design"]).key
+        if result is None or key not in designs:
+            continue
+        if fact.args["split"] == "test":
+            test[key] = result
+        else:
+            val.setdefault(key, {})[fact.args["attempt"]] = result
+    newest = max((a for attempts in val.values() for a in attempts), default=0)
+    size = (newest + 1) // round_
+    found = [
+        _compare(designs[k], promises[k], [r for a, r in sorted(val[k].items()) if a > newest - size], test[k])
+        for k in val
+        if k in test and newest in val[k]
+    ]
+    return sorted(found, key=lambda v: v.promised["latency_ms"])
+
+
+def spread(n: int, count: int) -> list[int]:
+    """`count` of n places, evenly spread, both ends among them."""
+    return sorted({round(i) for i in np.linspace(0, n - 1, min(count, n))})
+
+
+def to_csv(verified: Sequence[Verified]) -> str:
+    """The text of verify.csv; what is unknown is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for v in verified:
+        writer.writerow(
+            [
+                v.design.key,
+                _number(v.promised.get("latency_ms")),
+                _number(v.latency_ms.value),
+                _number(v.latency_ms.low),
+                _number(v.latency_ms.high),
+                _number(v.promised.get("energy_mj")),
+                _number(v.energy_mj),
+                _number(v.promised.get("accuracy")),
+                _number(v.accuracy),
+                _number(v.test.values["accuracy"]),
+                _rates(v.promised_exit_rates),
+                _rates(v.exit_rates),
+                len(v.val[0].arrays["label"]),
+                v.verdict,
+            ]
+        )
+    return text.getvalue()
+
+
+def _task(opened: Run, design: Design, split: str, attempt: int, repeats: int) -> Task:
+    trained = _trained(opened.store, design)
+    pinned = opened.config.checkpoint
+    file = File.of(pinned.path)
+    if file.sha256 != pinned.sha256:
+        raise ConfigError(f"{pinned.path} is not the checkpoint that was searched; put that one back to verify")
+    return Task(
+        kind="verify",
+        args={
+            "design": ADAPTER.dump_python(design, mode="json"),
+            "dataset": opened.config.dataset,
+            "split": split,
+            "attempt": attempt,
+            "repeats": repeats,
+        },
+        arrays={name: array for name, array in trained.arrays.items() if name.startswith(("norm/", "head/"))},
+        files={"checkpoint": file},
+        needs={f"board:{design.stages[0].target}": 1.0},
+    )
+
+
+def _trained(store: Store, design: Design) -> Result:
+    found = store.get(design.answers) if design.answers else None
+    if found is None:
+        raise ConfigError(f"{store.path}: the weights of design {design.key} are gone; run: search resume")
+    return found
+
+
+def _answer(opened: Run, task: Task) -> Result:
+    """From the store, or from the board, in this process: it owns the board, and nothing else may run meanwhile."""
+    found = opened.store.get(task.key)
+    if found is None:
+        found = run(task)
+        opened.store.put(task.key, task.kind, task.args, found, reads=task.reads)
+    return found
+
+
+def _compare(design: Design, promise: dict[str, str], val: list[Result], test: Result) -> Verified:
+    energies = [r.values["energy_mj"] for r in val if r.values["energy_mj"] is not None]
+    names = ("latency_ms", "energy_mj", "accuracy")
+    return Verified(
+        design=design,
+        promised={name: float(promise[name]) for name in names if promise[name]},
+        promised_exit_rates=tuple(float(r) for r in promise["exit_rates"].split(";")),
+        latency_ms=over_sessions([r.values["latency_ms"] for r in val]),
+        energy_mj=float(np.median(energies)) if energies else None,
+        accuracy=float(val[-1].values["accuracy"]),
+        exit_rates=tuple(val[-1].values["exit_rates"]),
+        val=tuple(val),
+        test=test,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _rates(rates: Sequence[float]) -> str:
+    return ";".join(f"{rate:.6g}" for rate in rates)
+
+
+def summary(verified: Sequence[Verified]) -> str:
+    """One line: how many promises were kept, and by how much the others were not."""
+    kept = sum(v.verdict == "kept" for v in verified)
+    latency = 100 * float(np.median([abs(v.latency_error) for v in verified]))
+    points = 100 * max(abs(v.accuracy - v.promised["accuracy"]) for v in verified)
+    return (
+        f"{kept} of {len(verified)} designs kept their promise (latency within {100 * LATENCY_BAND:.0f} %, accuracy "
+        f"within {100 * ACCURACY_BAND:.1f} points); median latency error {latency:.1f} %, largest accuracy error "
+        f"{points:.2f} points"
+    )
