@@ -29,7 +29,7 @@ class Watched:
     def kill(self) -> None:
         """kill -9 the agent: what a crashed driver or the kernel's memory killer does."""
         assert isinstance(self._session, AgentSession)
-        os.kill(self._session._pipe.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+        os.kill(self._session._pipe.pid, signal.SIGKILL)
 
     def __enter__(self) -> Watched:
         self._session.__enter__()

@@ -1,0 +1,114 @@
+"""One cell in one session, with the real runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hwbench.board import Board, open_board
+from hwbench.errors import PermanentDeviceError
+from hwbench.measurement import Cell
+from hwbench.profiler import measure
+from hwbench.session import Prepared, RawWindow, WindowSpec
+from hwbench.setting import Setting
+from hwbench.target import find_target
+from hwbench.workload import Bundle
+from tests.doubles.networks import matmul_bundle
+from tests.doubles.sessions import Watched
+
+_SETTING = Setting(unit="cpu", precision="fp32", threads=1)
+_HOW = WindowSpec(min_runs=30, min_time_s=0.01, max_time_s=2.0)
+
+
+@pytest.fixture
+def board() -> Iterator[Board]:
+    with open_board(find_target("host")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return matmul_bundle(tmp_path / "bundle", [8])
+
+
+def _prepared(board: Board, bundle: Bundle) -> tuple[Prepared, Cell]:
+    workload = bundle.workloads[0]
+    return board.prepare(bundle, workload, _SETTING), Cell(block_key=workload.block_key, setting=_SETTING)
+
+
+def test_window_holds_what_was_asked_for(board: Board, bundle: Bundle) -> None:
+    """Enough runs and time, raw, with the file's hash and the memory it took."""
+    prepared, cell = _prepared(board, bundle)
+    with board.session(_SETTING) as session:
+        window = measure(session, prepared, cell, _HOW, number=3, order=7)
+    assert window.run_ns.size >= 30
+    assert window.start_ns[-1] + window.run_ns[-1] - window.start_ns[0] >= 0.01e9
+    assert (window.cell, window.session, window.order) == (cell, 3, 7)
+    assert window.artifact_sha256 == bundle.workloads[0].artifacts["onnx"].sha256
+    assert window.load_ms is not None and window.load_ms > 0
+
+
+def test_workload_is_dropped_afterwards(board: Board, bundle: Bundle) -> None:
+    """A session of a hundred cells must not hold a hundred graphs."""
+    prepared, cell = _prepared(board, bundle)
+    with board.session(_SETTING) as session:
+        measure(session, prepared, cell, _HOW)
+        with pytest.raises(PermanentDeviceError, match="not loaded"):
+            session.drop(prepared.block_key)
+
+
+def test_graph_that_cannot_be_loaded_is_the_devices_word(board: Board, bundle: Bundle) -> None:
+    """The session lives on and measures the next."""
+    prepared, cell = _prepared(board, bundle)
+    with board.session(_SETTING) as session:
+        with pytest.raises(PermanentDeviceError, match="matmul-8"):
+            measure(session, replace(prepared, sha256="0" * 64), cell, _HOW)
+        assert measure(session, prepared, cell, _HOW).run_ns.size >= 30
+
+
+class _Bumpy(Watched):
+    """The first window that came through the real runtime gets a bump in its middle, which halves hide."""
+
+    windows = 0
+
+    def window(self, chain, how, probes) -> RawWindow:
+        raw = super().window(chain, how, probes)
+        self.windows += 1
+        if self.windows > self.bumpy:
+            return replace(raw, run_ns=raw.run_ns * 0 + 1000, flags=())
+        run_ns = raw.run_ns * 0 + 1000
+        run_ns[len(run_ns) // 3 : 2 * len(run_ns) // 3] = 2000
+        return replace(raw, run_ns=run_ns, flags=())
+
+    bumpy = 1
+
+
+def test_unsteady_window_is_taken_again(board: Board, bundle: Bundle) -> None:
+    """The second, quiet one counts and carries no flag."""
+    prepared, cell = _prepared(board, bundle)
+    with _Bumpy(board.session(_SETTING), None, None) as session:
+        window = measure(session, prepared, cell, _HOW)
+    assert session.windows == 2
+    assert "unsteady" not in window.flags
+    assert set(window.run_ns) == {1000}
+
+
+def test_window_that_stays_unsteady_is_kept_and_flagged(board: Board, bundle: Bundle) -> None:
+    """Never a third time, never silently."""
+    prepared, cell = _prepared(board, bundle)
+    with _Bumpy(board.session(_SETTING), None, None) as session:
+        session.bumpy = 99
+        window = measure(session, prepared, cell, _HOW)
+    assert session.windows == 2
+    assert "unsteady" in window.flags
+
+
+def test_operations_left_on_the_cpu_flag_the_window(board: Board, bundle: Bundle) -> None:
+    """What the compiler could not map is another measurement."""
+    prepared, cell = _prepared(board, bundle)
+    with board.session(_SETTING) as session:
+        window = measure(session, replace(prepared, notes={"unmapped_ops": 2}), cell, _HOW)
+    assert "cpu_fallback" in window.flags
