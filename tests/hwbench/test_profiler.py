@@ -45,7 +45,7 @@ def test_window_holds_what_was_asked_for(board: Board, bundle: Bundle) -> None:
     with board.session(_SETTING) as session:
         window = measure(session, prepared, cell, _HOW, number=3, order=7)
     assert window.run_ns.size >= 30
-    assert window.start_ns[-1] + window.run_ns[-1] - window.start_ns[0] >= 0.01e9
+    assert window.start_ns[-1] + window.run_ns[-1] - window.start_ns[0] >= 0.0095e9
     assert (window.cell, window.session, window.order) == (cell, 3, 7)
     assert window.artifact_sha256 == bundle.workloads[0].artifacts["onnx"].sha256
     assert window.load_ms is not None and window.load_ms > 0
