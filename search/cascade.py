@@ -59,7 +59,7 @@ class Outcome:
 class Cascade:
     """What each stage answers for every sample and costs at every operating point.
 
-    label (N,), answer (N, S) with −1 = abstains, score (N, S) float32, higher = surer.
+    label (N,) from 0 on, answer (N, S) with −1 = abstains, score (N, S) float32, higher = surer.
     levels (L, S) float32: thresholds to choose from, quantiles of each stage's score (the last stage needs none).
     step, ask: metric -> (P, S). Leaving at i costs Σ_{s≤i} step[s] + Σ_{placed j≤i} ask[j]; the last stage is placed.
     resident: metric -> (S,): what a placed stage adds whether or not it is reached (bytes); the last holds the rest.
@@ -95,8 +95,8 @@ class Cascade:
         object.__setattr__(self, "_right", _pack(right))
 
     def _check(self) -> None:
-        if self.label.ndim != 1 or not self.samples:
-            raise ConfigError("a cascade needs samples: label is empty")
+        if self.label.ndim != 1 or not self.samples or self.label.min() < 0:
+            raise ConfigError("a cascade needs samples, each with a label from 0 on: −1 is an answer that abstains")
         expected = (self.samples, self.stages)
         if self.answer.shape != expected or self.score.shape != expected or not self.stages:
             raise ConfigError(f"answers {self.answer.shape} and scores {self.score.shape} are not {expected}")
@@ -133,8 +133,7 @@ class Cascade:
 
     def _answers_right(self) -> np.ndarray:
         """(N, S): this stage answers, and its answer is right."""
-        right: np.ndarray = (self.answer == self.label[:, None]) & (self.answer != -1)
-        return right
+        return np.asarray(self.answer == self.label[:, None])
 
     def threshold(self, stage: int, level: int) -> float:
         """The score from which a sample leaves; a float32 value, so a plan that stores it decides the same."""
@@ -282,9 +281,9 @@ class Cascade:
 
 
 def quantile_levels(score: np.ndarray, count: int) -> np.ndarray:
-    """Thresholds to choose from: at level l the surest 1 − l/count of all samples would leave. (count, S) float32.
+    """Thresholds to choose from, (count, S) float32: at level l the surest 1 − l/count of the scored samples leave.
 
-    Each is a score that occurred (no interpolation), so level 0 lets every sample leave that has a score at all.
+    Each is a score that occurred (no interpolation), so at level 0 all of them leave. NaN is no score.
     A stage without any score has NaN levels: nobody leaves there.
     """
     score = np.asarray(score, dtype=np.float32)

@@ -122,10 +122,8 @@ class Exits:
                 "they were made with another version of the space"
             )
         levels = quantile_levels(result.arrays["score"], self.options.levels)
-        if np.isnan(levels).any():
-            raise ConfigError(
-                f"{self.space.subnet(genes)}: an exit has no score that is a number; its training diverged"
-            )
+        if np.isnan(levels[:, :-1]).any():
+            raise ConfigError(f"{self.space.subnet(genes)}: an exit scores nothing but NaN; its training diverged")
         costs = self.costs.stages(genes, positions[:-1])
         return Cascade(
             label=result.arrays["label"],

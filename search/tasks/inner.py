@@ -117,7 +117,6 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         single[:] = absent
         rows = np.arange(1, len(single))
         single[rows, rows - 1] = level[rows, rows - 1]
-        genes[0, -1] = 0
         return genes
 
     def decode(self, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -150,6 +150,11 @@ def test_level_l_of_count_lets_the_surest_part_leave() -> None:
     assert share.tolist() == [1.0, 0.75, 0.5, 0.25]
 
 
+def test_levels_are_quantiles_of_the_scores_that_are_numbers() -> None:
+    score = np.array([[np.nan], [1.0], [2.0], [np.nan], [3.0], [4.0], [np.nan]])
+    assert quantile_levels(score, 2)[:, 0].tolist() == [1.0, 3.0]
+
+
 def test_a_stage_without_any_score_lets_nobody_leave() -> None:
     score = np.full((6, 2), np.nan)
     cascade = replace(make(np.random.default_rng(5), 6, 2), score=score, levels=quantile_levels(score, 3))
@@ -206,6 +211,7 @@ def test_arrays_that_are_no_cascade_are_refused() -> None:
     ("change", "says"),
     [
         ({"label": np.zeros(0, int)}, "needs samples"),
+        ({"label": np.full(10, -1)}, "label from 0 on"),
         ({"answer": np.zeros((10, 2), int)}, "are not"),
         ({"levels": np.zeros((256, 3), np.float32)}, "levels"),
         ({"settings": (SETTINGS, SETTINGS, SETTINGS[:1])}, "operating points"),

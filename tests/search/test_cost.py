@@ -9,7 +9,8 @@ import pytest
 
 from hwbench.errors import ConfigError, MissingRows
 from hwbench.setting import Setting
-from models.space import Space, load_space
+from hwbench.workload import Op
+from models.space import Block, Gene, Slot, Space, load_space
 from search.cost import Costs
 from tests.search.priced import FAST, SETTING, SLOW, table
 
@@ -133,3 +134,45 @@ def test_one_precision_at_a_time(digits: Space) -> None:
     settings = (SETTING, Setting(unit="cpu", precision="int8", threads=1))
     with pytest.raises(ConfigError, match="one precision"):
         Costs.of(digits, table(digits, settings), settings, ["latency_ms"])
+
+
+def plain_block(key: str, params: int, elements: int) -> Block:
+    op = Op(kind="conv", macs=1000 * params, weight_count=params, read_count=elements, write_count=0)
+    return Block(key=key, kind="stem", in_shape=(1, 1, 1), out_shape=(1, 1, 1), ops=(op,), params=params)
+
+
+def test_a_repeated_slot_costs_each_of_its_runs() -> None:
+    """Blocks a, b, b: in the sum of a network and in the stage they belong to."""
+    space = Space(
+        name="repeated",
+        family="mobilenetv3",
+        genes=(Gene(name="g", values=(0,), group="width"),),
+        blocks=(plain_block("a", 1, 1), plain_block("b", 2, 1)),
+        slots=(Slot(genes=(0,), block=np.array([0])), Slot(genes=(0,), block=np.array([1]), count=2)),
+    )
+    priced = table(space)
+    costs = Costs.of(space, priced, (SETTING,), ["latency_ms"])
+    genes = np.zeros((1, 1), np.int16)
+    expected = priced.predict("latency_ms", [("a", 1), ("b", 2)], SETTING)
+    stages = costs.stages(genes[0], [])
+    constant, terms = costs.soft_terms("latency_ms")
+    assert costs.network(genes)["latency_ms"].tolist() == [[pytest.approx(expected)]]
+    assert (stages.step["latency_ms"] + stages.ask["latency_ms"]).tolist() == [[pytest.approx(expected)]]
+    assert constant + sum(float(values[0]) for _, values in terms) == pytest.approx(expected)
+
+
+def test_a_head_larger_than_the_backbone_raises_the_peak() -> None:
+    """Its weights count always, its activations only beyond the backbone's peak."""
+    for elements, beyond in ((5, 0), (30, 20)):
+        space = Space(
+            name="headed",
+            family="mobilenetv3",
+            genes=(Gene(name="g", values=(0,), group="width"),),
+            blocks=(plain_block("a", 1, 10), plain_block("b", 2, 7), plain_block("head", 3, elements)),
+            slots=(Slot(genes=(0,), block=np.array([0])), Slot(genes=(0,), block=np.array([1]))),
+            positions=(0,),
+            heads=(Slot(genes=(0,), block=np.array([2])),),
+        )
+        costs = Costs.of(space, table(space), (SETTING,), ["latency_ms"])
+        memory = costs.stages(np.zeros(1, np.int16), [0]).resident["memory_bytes"]
+        assert memory.tolist() == [4 * (3 + beyond), 4 * (1 + 2 + 10)]
