@@ -65,7 +65,8 @@ class Executor:
         begin = machine.now_ns()
         model: Model = self._runtime.load(path, setting, options)
         load_ms = (machine.now_ns() - begin) / 1e6
-        self._models[key] = _Loaded(model, peak.held_bytes(), peak.added_bytes())
+        # Below the kernel's own counting steps nothing is seen, and that is unknown, not none.
+        self._models[key] = _Loaded(model, peak.held_bytes(), peak.added_bytes() or None)
         return {
             "inputs": [port.described() for port in model.inputs],
             "outputs": [port.described() for port in model.outputs],

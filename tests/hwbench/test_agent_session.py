@@ -182,6 +182,29 @@ def test_an_agent_that_hangs_is_transient_and_ended(
     assert [] == list((tmp_path / "board" / "sessions").iterdir())
 
 
+def test_ctrl_c_inside_a_window_ends_the_agent(
+    session: AgentSession, pipe: local.ProcessPipe, prepared: dict[str, Prepared]
+) -> None:
+    """Nobody is left measuring for no one."""
+    session.load(prepared["first"])
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.window(["first"], LONG, ())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pipe.pid, 0)
+
+
+def test_a_board_that_cannot_keep_results_says_so(
+    session: AgentSession, prepared: dict[str, Prepared], tmp_path: Path
+) -> None:
+    """A full disk and a folder that went away look alike: one line with the file."""
+    session.load(prepared["first"])
+    for folder in (tmp_path / "board" / "sessions").iterdir():
+        folder.rmdir()
+    with pytest.raises(PermanentDeviceError, match=r"timing first: .*window\.npz"):
+        session.window(["first"], replace(SHORT, min_runs=5000), ())
+
+
 def test_closing_ends_the_agent_and_its_folder(link: LocalLink, tmp_path: Path) -> None:
     """Nothing is left behind on the board."""
     pipe = spawn(link)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from hwbench.backend import Backend
 from hwbench.backends import onnxruntime
-from hwbench.errors import ConfigError
+from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.link import Link
 from hwbench.links import local
 from hwbench.setting import Setting
 from hwbench.workload import Bundle
 from tests.contracts.backend import BackendContract
-from tests.hwbench.exit_graphs import CPU1, onnx_bundle
+from tests.contracts.session import SHORT
+from tests.hwbench.exit_graphs import CPU1, exit_onnx, onnx_bundle, workload
 
 
 class TestOnnxRuntime(BackendContract):
@@ -44,3 +47,33 @@ class TestOnnxRuntime(BackendContract):
         """The runtime would take all cores, and the row would not say so."""
         with pytest.raises(ConfigError, match="threads"):
             backend.session(link, Setting(unit="cpu", precision="fp32"))
+
+    def test_an_open_batch_dimension_takes_the_settings_batch(
+        self, backend: Backend, link: Link, tmp_path: Path
+    ) -> None:
+        """Other open dimensions would be a guess, and are refused."""
+        for key, shape in (("first", ["N", 3, 8, 8]), ("open", ["N", 3, "H", 8])):
+            model = onnx.load_from_string(exit_onnx(3, 1))
+            for size, dim in zip(shape, model.graph.input[0].type.tensor_type.shape.dim, strict=True):
+                dim.Clear()
+                if isinstance(size, int):
+                    dim.dim_value = size
+                else:
+                    dim.dim_param = size
+            for output in model.graph.output:
+                output.type.tensor_type.ClearField("shape")
+            data = {"onnx": model.SerializeToString()}
+            root = tmp_path / key
+            root.mkdir()
+            bundle = Bundle(root=root, space=None, workloads=(workload(root, key, data, 3),))
+            setting = replace(CPU1, batch=4)
+            prepared = backend.prepare(link, bundle, bundle.workloads[0], setting)
+            with backend.session(link, setting) as session:
+                if key == "first":
+                    loaded = session.load(prepared)
+                    assert [(4, 3, 8, 8)] == [t.shape for t in loaded.inputs]
+                    assert [(4, 8, 8, 8), (4, 10), (4,)] == [t.shape for t in loaded.outputs]
+                    assert session.window(["first"], SHORT, ()).run_ns.size
+                else:
+                    with pytest.raises(PermanentDeviceError, match="'H' open"):
+                        session.load(prepared)
