@@ -85,6 +85,11 @@ def load(name: str, split: str, *, root: Path | None = None, epoch: int = 0, sid
     return found
 
 
+def generated(name: str) -> bool:
+    """Whether the training split is rendered anew for every epoch; a recorded one is for the trainer to augment."""
+    return bool(getattr(plugin.load(__name__, name), "GENERATED", False))
+
+
 def folder() -> Path:
     """Where recorded data sets are looked for: `HWBENCH_DATA` if set, else `datasets` in the user's data folder."""
     chosen = os.environ.get("HWBENCH_DATA")

@@ -1,0 +1,1 @@
+"""Training: shared weights (`sandwich`), normalisation of one subnet (`recalibrate`), early exits (`exits`)."""

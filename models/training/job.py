@@ -1,0 +1,87 @@
+"""Trains the supernet of a space on a data set, from names to a weights file: what `search train` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hwbench.errors import ConfigError
+from models import datasets
+from models.datasets import Split
+from models.space import Space, load_space
+from models.supernet import create, run, save
+from models.training.augment import augmented
+from models.training.inference import accuracy, logits, shuffled
+from models.training.recalibrate import recalibrate
+from models.training.sandwich import Epoch, Recipe, Source, train
+
+RECIPES: Mapping[str, Recipe] = {"digits32": Recipe(epochs=24)}
+RECORDED = Recipe(epochs=200, batch=128, learning_rate=2e-3)  # what a data set without a recipe of its own gets
+_EPOCHS_A_SEED = 100_000  # a generated data set renders other images for another seed
+
+
+def supernet_job(
+    space: str,
+    dataset: str,
+    *,
+    out: Path,
+    seed: int = 0,
+    root: Path | None = None,
+    side: int | None = None,
+    recipe: Recipe | None = None,
+    command: str = "",
+    progress: Callable[[Epoch], None] | None = None,
+) -> dict[str, str]:
+    """Train, write the weights to `out`, and return what was written beside them: command, seed, seconds, accuracies.
+
+    Stopped and called again with the same arguments it goes on where it was, from `out` + `.resume`, and writes the
+    same weights; that file is removed at the end. Accuracies are those on `val` of the largest and the smallest subnet.
+    Raises ConfigError where names are unknown, files are missing, or the images do not fit the space.
+    """
+    described = load_space(space)
+    source, val = open_data(described, dataset, seed=seed, root=root, side=side)
+    recipe = recipe or RECIPES.get(dataset, RECORDED)
+    resume = out.with_name(out.name + ".resume")
+    torch.set_flush_denormal(True)  # weights that fade to denormal numbers slow every product
+    supernet = create(described, seed)
+    spent = train(supernet, source, recipe, seed=seed, checkpoint=resume, progress=progress)
+    metadata = {
+        "dataset": dataset,
+        "seed": str(seed),
+        "seconds": f"{spent.seconds:.0f}",
+        "cpu_seconds": f"{spent.cpu_seconds:.0f}",
+        "threads": str(torch.get_num_threads()),
+        "torch": str(torch.__version__),
+        "recipe": repr(recipe),
+        **({"command": command} if command else {}),
+    }
+    calibration = shuffled(source(0), seed)
+    for name, genes in (("largest", described.largest()), ("smallest", described.smallest())):
+        parts = supernet.extract(genes.tolist())
+        recalibrate(parts, calibration)
+        metadata[f"val_accuracy_{name}"] = f"{accuracy(logits(partial(run, parts), val), val):.4f}"
+    save(out, supernet, metadata)
+    resume.unlink(missing_ok=True)
+    return metadata
+
+
+def open_data(
+    space: Space, dataset: str, *, seed: int = 0, root: Path | None = None, side: int | None = None
+) -> tuple[Source, Split]:
+    """The training split of every epoch, and `val`. Raises ConfigError where the images do not fit the space."""
+    val = datasets.load(dataset, "val", root=root, side=side)
+    stem, tail = space.blocks[int(space.slots[0].block.flat[0])], space.blocks[int(space.slots[-1].block.flat[0])]
+    needed, found = (stem.in_shape[0], tail.out_shape[0]), (val.shape[0], len(val.classes))
+    if needed != found:
+        raise ConfigError(
+            f"space {space.name!r} takes images of {needed[0]} channels in {needed[1]} classes, "
+            f"data set {dataset!r} has {found[0]} channels and {found[1]} classes; choose another data set or space"
+        )
+    if datasets.generated(dataset):
+        return lambda epoch: datasets.load(dataset, "train", epoch=seed * _EPOCHS_A_SEED + epoch), val
+    recorded = datasets.load(dataset, "train", root=root, side=side)
+    return lambda epoch: augmented(recorded, np.random.default_rng([seed, epoch])), val
