@@ -16,6 +16,7 @@ from hwbench import command
 from hwbench.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
+    from search.problem import Problem
     from search.run import Run
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -153,7 +154,7 @@ def run(
     **asked: Any,
 ) -> None:
     """Search the trade-off of accuracy and each OBJECTIVE. Goes on where an equal search was interrupted."""
-    from search.launch import configure
+    from search.launch import configure, open_problem
     from search.run import Run
 
     given = {"latency_ms": latency_ms, "energy_mj": energy_mj, "size_bytes": size_bytes, "memory_bytes": memory_bytes}
@@ -168,8 +169,10 @@ def run(
         **asked,
     )
     name = f"{'-'.join(objectives)}-{Path(config.space).stem}-{config.target}-{config.seed}"
+    # Opened before the folder is made: what cannot be searched leaves nothing behind.
+    problem = open_problem(config)
     with Run.start(out or Path("runs") / name, config) as opened:
-        _search(opened, workers, as_json)
+        _search(opened, problem, workers, as_json)
 
 
 @group.command("resume")
@@ -178,16 +181,57 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def resume(folder: Path, workers: int | None, as_json: bool) -> None:
     """Go on with the search in FOLDER; its front will be as if it had not been interrupted."""
-    from search.launch import check_unchanged
+    from search.launch import check_unchanged, open_problem
     from search.run import Run, read_config
 
     config = read_config(folder)
     check_unchanged(config)
+    problem = open_problem(config)
     with Run.start(folder, config) as opened:
-        _search(opened, workers, as_json)
+        _search(opened, problem, workers, as_json)
 
 
-def _search(opened: Run, workers: int | None, as_json: bool) -> None:
+@group.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--designs", default=10, show_default=True, type=click.IntRange(min=1), help="how many, over the front")
+@click.option("--sessions", default=3, show_default=True, type=click.IntRange(min=1), help="fresh processes a design")
+@click.option("--repeats", default=1, show_default=True, type=click.IntRange(min=1), help="runs of each sample in a row")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def verify(folder: Path, designs: int, sessions: int, repeats: int, as_json: bool) -> None:
+    """Run designs of FOLDER on their board and hold them against the promise; exit 1 when fewer than 9 in 10 keep it."""
+    from rich.console import Console
+
+    from search import verify as verification
+    from search.launch import check_unchanged
+    from search.progress import counted
+    from search.run import Run, read_config
+
+    config = read_config(folder)
+    check_unchanged(config)
+    try:
+        with Run.start(folder, config) as opened, counted(Console(stderr=True), "verifying") as told:
+            done = verification.verify(opened, count=designs, sessions=sessions, repeats=repeats, told=told)
+    except KeyboardInterrupt as interruption:
+        raise KeyboardInterrupt(f"continue with: search verify {folder} --designs {designs}") from interruption
+    click.echo(verification.to_json(done) if as_json else verification.to_text(done))
+    kept = sum(v.verdict == "kept" for v in done)
+    if kept < 0.9 * len(done):
+        raise Finding(f"{folder}: {kept} of {len(done)} promises kept; see {folder / 'verify.csv'}")
+
+
+@group.command("report")
+@click.argument("folder", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Write FOLDER/report.html, one self-contained page."""
+    from search import report as reporting
+    from search.run import Run, read_config
+
+    with Run.start(folder, read_config(folder)) as opened:
+        reporting.write(opened)
+    click.echo(str(folder / "report.html"))
+
+
+def _search(opened: Run, problem: Problem, workers: int | None, as_json: bool) -> None:
     """Search in an opened run folder, show how it gets on, say what was found."""
     from rich.console import Console
 
@@ -203,7 +247,7 @@ def _search(opened: Run, workers: int | None, as_json: bool) -> None:
             local.open(local.Options(workers=workers)) as engine,
             Shown(Console(stderr=True), opened.config.budget, engine.workers) as shown,
         ):
-            front = perform(opened, engine, [shown])
+            front = perform(opened, problem, engine, [shown])
     except KeyboardInterrupt as interruption:
         # hwbench.command prints the text: what was finished is in the store.
         raise KeyboardInterrupt(f"continue with: search resume {opened.folder}") from interruption

@@ -128,3 +128,24 @@ def training(console: Console) -> Iterator[Callable[[Epoch], None]]:
 
 def _minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+@contextmanager
+def counted(console: Console, what: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Shows (done, of all, what runs now): a bar on a terminal, one plain line each elsewhere."""
+    if not console.is_terminal:
+
+        def line(done: int, total: int, now: str) -> None:
+            console.print(f"{what} {done}/{total} {now}".rstrip(), highlight=False, markup=False)
+
+        yield line
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[now]}", markup=False))
+    # Drawn only when told: while a board answers on this machine, nothing else should run.
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as live:
+        bar = live.add_task(what, total=None, now="")
+
+        def step(done: int, total: int, now: str) -> None:
+            live.update(bar, completed=done, total=total, now=now, refresh=True)
+
+        yield step

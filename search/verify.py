@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -227,3 +228,19 @@ def summary(verified: Sequence[Verified]) -> str:
         f"within {100 * ACCURACY_BAND:.1f} points); median latency error {latency:.1f} %, largest accuracy error "
         f"{points:.2f} points"
     )
+
+
+def to_text(verified: Sequence[Verified]) -> str:
+    """A line a design, then the summary."""
+    lines = [
+        f"{v.design.key}  {v.promised['latency_ms']:.4g} ms promised, {v.latency_ms.value:.4g} measured "
+        f"({100 * v.latency_error:+.1f} %); {100 * v.promised['accuracy']:.2f} % promised, {100 * v.accuracy:.2f} "
+        f"measured, {100 * v.test.values['accuracy']:.2f} on test; {v.verdict}"
+        for v in verified
+    ]
+    return "\n".join([*lines, summary(verified)])
+
+
+def to_json(verified: Sequence[Verified]) -> str:
+    """The columns of verify.csv, a record a design."""
+    return json.dumps(list(csv.DictReader(io.StringIO(to_csv(verified)))), indent=1)
