@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import click
+
 from hwbench.errors import Finding
 
 _PROFILE = "profile --target host --space digits --sessions 3 --window 0.1 --slowest 8 --fresh"
@@ -25,7 +27,7 @@ def main() -> int:
     environment = {**os.environ, "HWBENCH_TABLES": str(folder / "latency_tables")}
 
     def call(module: str, line: str, *, allowed: tuple[int, ...] = (0,)) -> int:
-        print(f"\n$ {module} {line}", flush=True)
+        click.echo(f"\n$ {module} {line}")
         argv = [sys.executable, "-m", f"{module}.cli", *shlex.split(line)]
         code = subprocess.run(argv, env=environment, check=False).returncode
         if code not in allowed:
@@ -39,7 +41,7 @@ def main() -> int:
         # A promise that a noisy machine broke is a finding to look at, not the end of the demo.
         call("search", f"verify {run} --designs {_DESIGNS}", allowed=(0, Finding.exit_code))
         call("search", f"report {run}")
-    print("\n" + "\n".join(_summary(folder, time.monotonic() - started)))
+    click.echo("\n" + "\n".join(_summary(folder, time.monotonic() - started)))
     return 0
 
 
@@ -66,8 +68,8 @@ def _summary(folder: Path, seconds: float) -> list[str]:
         lines += [
             f"{objective:<9} {len(rows)} designs; surest {100 * float(surest['accuracy']):.1f} % at "
             f"{float(surest[metric]):.3g} {unit}",
-            f"          within a point of it: {100 * float(near['accuracy']):.1f} % at {float(near[metric]):.3g} {unit} "
-            f"({float(near[metric]) / float(surest[metric]):.0%} of the cost, "
+            f"          within a point of it: {100 * float(near['accuracy']):.1f} % at {float(near[metric]):.3g} "
+            f"{unit} ({float(near[metric]) / float(surest[metric]):.0%} of the cost, "
             f"{surest[metric.rpartition('_')[0] + '_evidence']})",
             f"          {kept} of {len(verified)} promises kept when run on real inputs",
         ]
