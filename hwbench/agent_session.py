@@ -101,7 +101,7 @@ class AgentSession:
         said = self._ask(
             "load",
             _LOAD_S,
-            f"loading {prepared.block_key} from {self._file_name(prepared)}",
+            f"loading {prepared.block_key} from {prepared.source or prepared.path}",
             block_key=prepared.block_key,
             path=prepared.path,
             sha256=prepared.sha256,
@@ -253,9 +253,6 @@ class AgentSession:
     def _said(self) -> str:
         tail = " ".join(self._pipe.stderr_tail().split())
         return f" (its last words: {tail[-300:]})" if tail else ""
-
-    def _file_name(self, prepared: Prepared) -> str:
-        return str(prepared.notes.get("file", prepared.path))
 
     def _arrays(self, said: Mapping[str, Any]) -> dict[str, np.ndarray]:
         packed = said["arrays"]

@@ -34,6 +34,7 @@ class Prepared:
     """A workload made ready for one setting: the file on the board and what the compiler said of it.
 
     notes: `unmapped_ops`, `on_chip_bytes`, …; whatever the backend's compiler printed that a row should carry.
+    source: the artifact's file on the host, for messages.
     """
 
     block_key: str
@@ -43,6 +44,7 @@ class Prepared:
     sha256: str
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     notes: Mapping[str, str | int | float] = field(default_factory=dict)
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

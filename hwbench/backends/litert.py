@@ -55,7 +55,7 @@ class LiteRt:
             path=link.push(file),
             sha256=workload.artifacts[format].sha256,
             options={"xnnpack": self._options.xnnpack},
-            notes={"file": str(file)},
+            source=str(file),
         )
 
     def session(self, link: Link, setting: Setting) -> Session:

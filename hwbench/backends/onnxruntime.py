@@ -55,7 +55,7 @@ class OnnxRuntime:
             path=link.push(file),
             sha256=workload.artifacts[format].sha256,
             options={"spinning": self._options.spinning},
-            notes={"file": str(file)},
+            source=str(file),
         )
 
     def session(self, link: Link, setting: Setting) -> Session:
