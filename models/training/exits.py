@@ -41,7 +41,7 @@ class ExitRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Answers:
-    """What every exit answers, N samples, S answers. slots: (S,) behind which each exit stands, last the classifier's own.
+    """What every exit answers: N samples, S answers. slots: (S,) which each exit stands behind, last the classifier's.
 
     answer: (N, S) int16 classes. score: (N, S) float32, higher = surer, of the kind that was asked.
     """
