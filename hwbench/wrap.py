@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 from onnx import ModelProto
 
@@ -30,10 +31,10 @@ def wrap(file: Path, out: Path) -> Bundle:
     return _of_tflite(file, out)
 
 
-def of_model(model: ModelProto, out: Path, *, name: str, origin: str) -> Bundle:
+def of_model(model: ModelProto, out: Path, *, name: str, origin: str, files: bool = True) -> Bundle:
     """Write a bundle of an ONNX model: its blocks (equal ones once) and the whole network, which names them as parts.
 
-    name: of the network, for keys and files.  origin: what to call it in messages.
+    name: of the network, for keys and files.  origin: what to call it in messages.  files: False = describe only.
     """
     graph = onnx_graph.plain(model, origin)
     pieces = cut(graph)
@@ -44,8 +45,8 @@ def of_model(model: ModelProto, out: Path, *, name: str, origin: str) -> Bundle:
         for piece in pieces:
             blocks.setdefault(piece.block_key, piece)
         parts = tuple(Counter(p.block_key for p in pieces).items())
-    workloads = [_written(piece, out, "block", ()) for piece in blocks.values()]
-    workloads.append(_written(network, out, "network", parts))
+    workloads = [_workload(piece, out, "block", (), files) for piece in blocks.values()]
+    workloads.append(_workload(network, out, "network", parts, files))
     bundle = Bundle(root=out, space=name, workloads=tuple(workloads))
     bundle.write()
     return bundle
@@ -56,19 +57,22 @@ def plain_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", text).strip("-.") or "network"
 
 
-def _written(piece: Piece, out: Path, kind: str, parts: tuple[tuple[str, int], ...]) -> Workload:
+def _workload(
+    piece: Piece, out: Path, kind: Literal["block", "network"], parts: tuple[tuple[str, int], ...], files: bool
+) -> Workload:
     file = out / f"{kind}s" / f"{piece.block_key}.onnx"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(piece.model.SerializeToString(deterministic=True))
+    if files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(piece.model.SerializeToString(deterministic=True))
     return Workload(
         block_key=piece.block_key,
-        kind="block" if kind == "block" else "network",
+        kind=kind,
         inputs=piece.inputs,
         outputs=piece.outputs,
         ops=piece.ops,
         params=piece.params,
         parts=parts,
-        artifacts={"onnx": artifact_of(out, file)},
+        artifacts={"onnx": artifact_of(out, file)} if files else {},
     )
 
 

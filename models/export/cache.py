@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -35,7 +36,8 @@ def cached(key: str, format: str, make: Callable[[], bytes]) -> bytes:
         part.write_bytes(data)
         part.replace(file)
     except OSError:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
     return data
 
 

@@ -37,8 +37,8 @@ class Runnable:
 
     @property
     def input_name(self) -> str:
-        """`image` or `features`."""
-        return "image" if self.takes_image else "features"
+        """`image`, or `x`: features are what comes out."""
+        return "image" if self.takes_image else "x"
 
     def workload(self, root: Path, files: Mapping[str, Path]) -> Workload:
         """Its description, with a file by format."""

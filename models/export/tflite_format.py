@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -101,7 +102,9 @@ def quiet() -> Iterator[None]:
                 open(os.devnull, "w") as nothing,
                 contextlib.redirect_stdout(nothing),
                 contextlib.redirect_stderr(nothing),
+                warnings.catch_warnings(),
             ):
+                warnings.simplefilter("ignore")
                 yield
         finally:
             for number, copy in zip((1, 2), kept, strict=True):

@@ -19,7 +19,7 @@ from hwbench.errors import ConfigError, nearest
 from hwbench.workload import Bundle
 from models.export.graph import Runnable, run
 from models.export.onnx_format import check, trace
-from models.export.writing import SUFFIXES, check_formats, content, seeded_samples
+from models.export.writing import check_formats, seeded_samples, write
 from models.supernet import seed_of, seeded
 from models.vision import import_timm
 
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 def export_timm(name: str, *, formats: Sequence[str], out: Path) -> Bundle:
     """The bundle of one timm model; formats () describes blocks and network without a file.
 
+    The network's parameters are torch's; those of a block are the constants of its graph, normalisation folded in.
     Raises ConfigError naming the nearest known model.
     """
     check_formats(formats)
@@ -37,12 +38,14 @@ def export_timm(name: str, *, formats: Sequence[str], out: Path) -> Bundle:
     x = seeded_samples(name, shape)[:1]
     model = trace(module, x, "image", ["logits"])
     check(model, module, x, name)
-    source = f"timm-{name}"
-    bundle = wrap.of_model(model, out, name=wrap.plain_name(source), origin=f"timm:{name}")
-    workloads = list(bundle.workloads)
-    if "onnx" not in formats:
-        workloads = [replace(w, artifacts={}) for w in workloads]
-    network = workloads[-1]
+    named = wrap.plain_name(f"timm-{name}")
+    cut_too = not formats or "onnx" in formats
+    bundle = wrap.of_model(model, out, name=named, origin=f"timm:{name}", files="onnx" in formats)
+    *blocks, network = bundle.workloads
+    network = replace(network, params=sum(p.numel() for p in module.parameters()))
+    if not cut_too:
+        logger.warning("timm:%s: TFLite is measured whole; blocks are cut from ONNX only", name)
+        blocks, network = [], replace(network, parts=())
     runnable = Runnable(
         key=network.block_key,
         kind="network",
@@ -53,18 +56,9 @@ def export_timm(name: str, *, formats: Sequence[str], out: Path) -> Bundle:
         params=network.params or 0,
         takes_image=True,
     )
-    lite = [format for format in formats if format != "onnx"]
-    if lite:
-        logger.info("timm:%s: TFLite is measured whole, only ONNX is cut into blocks", name)
-    files = {}
-    for format in lite:
-        file = out / "networks" / f"{network.block_key}{SUFFIXES[format]}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content(runnable, format, seeded_samples(name, shape)))
-        files[format] = file
-    artifacts = {**network.artifacts, **runnable.workload(out, files).artifacts}
-    workloads[-1] = replace(network, artifacts=artifacts)
-    bundle = replace(bundle, workloads=tuple(workloads))
+    lite = write(runnable, [format for format in formats if format != "onnx"], out).artifacts
+    network = replace(network, artifacts={**network.artifacts, **lite})
+    bundle = replace(bundle, workloads=(*blocks, network))
     bundle.write()
     return bundle
 

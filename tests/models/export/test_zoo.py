@@ -1,0 +1,85 @@
+"""timm models as bundles, and TFLite of single blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from hwbench.errors import ConfigError
+from hwbench.tflite_graph import parse
+from hwbench.workload import Bundle
+from models.export import exporter
+from models.export.spaces import block_runnable
+from models.export.tflite_format import outputs
+from models.export.writing import seeded_samples, write
+from models.export.zoo import create
+from models.quantization import agreement, correlation
+from models.space import load_space
+from models.supernet import build
+
+
+def test_a_timm_model_is_cut_into_blocks(tmp_path: Path) -> None:
+    """The smallest MobileNetV3 that timm has: parts add up, equal blocks are one workload, parameters are torch's."""
+    bundle = exporter("timm:tf_mobilenetv3_small_minimal_100", formats=("onnx",), out=tmp_path / "bundle")
+    network = bundle.workloads[-1]
+    assert Bundle.read(tmp_path / "bundle") == bundle
+    assert bundle.space == "timm-tf_mobilenetv3_small_minimal_100"
+    assert sum(n for _, n in network.parts) > len(bundle.blocks) > 10
+    assert network.macs == sum(bundle.workload(key).macs * n for key, n in network.parts)
+    module = create("tf_mobilenetv3_small_minimal_100")
+    assert network.params == sum(p.numel() for p in module.parameters())
+    session = onnxruntime.InferenceSession(bundle.path(network, "onnx"))
+    x = torch.randn(1, *module.default_cfg["input_size"])
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, {"image": x.numpy()})[0], module(x), rtol=1e-3, atol=1e-4)
+
+
+def test_describing_a_timm_model_leaves_no_file(tmp_path: Path) -> None:
+    """The same keys, nothing to run."""
+    name = "timm:tf_mobilenetv3_small_minimal_100"
+    described = exporter(name, formats=(), out=tmp_path / "a")
+    assert [w.artifacts for w in described.workloads] == [{}] * len(described.workloads)
+    assert list((tmp_path / "a").rglob("*.onnx")) == []
+
+
+def test_an_unknown_timm_model_is_named_with_its_nearest(tmp_path: Path) -> None:
+    """A thousand names do not fit a line."""
+    with pytest.raises(ConfigError, match="did you mean 'resnet18'") as caught:
+        exporter("timm:resnet19", formats=(), out=tmp_path)
+    assert len(str(caught.value)) < 200
+
+
+def test_a_block_in_tflite_has_no_transposes_and_int8_follows_float(tmp_path: Path) -> None:
+    """Channels last at both edges, so that a block alone does what it does in the network."""
+    space = load_space("digits")
+    block = next(b for b in space.blocks if b.kind == "mbconv" and b.squeeze)
+    runnable = block_runnable(block, build(space, block))
+    workload = write(runnable, ("tflite", "tflite_int8"), tmp_path)
+    floats, int8 = ((tmp_path / workload.artifacts[f].path).read_bytes() for f in ("tflite", "tflite_int8"))
+    graph = parse(floats, "float")
+    assert "transpose" not in {op.kind for op in graph.ops}
+    assert sum(op.macs for op in graph.ops) == block.macs
+    assert parse(int8, "int8").quantized
+    x = seeded_samples("another", block.in_shape)[:1].permute(0, 2, 3, 1).contiguous().numpy()
+    assert correlation(outputs(floats, x)[0], outputs(int8, x)[0]) > 0.99
+
+
+def test_converting_says_nothing_on_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Progress bars and remarks of the converter stay out of a user's output."""
+    space = load_space("digits")
+    block = next(b for b in space.blocks if b.kind == "tail")
+    write(block_runnable(block, build(space, block)), ("tflite", "tflite_int8"), tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_correlation_and_agreement_by_hand() -> None:
+    """A line, its mirror, a constant; two of three rows with the same largest entry."""
+    line = np.array([1.0, 2.0, 3.0])
+    assert (correlation(line, 2 * line + 1), correlation(line, -line)) == (pytest.approx(1), pytest.approx(-1))
+    assert (correlation(line * 0, line * 0), correlation(line * 0, line)) == (1.0, 0.0)
+    ours = np.array([[1, 0], [0, 1], [0, 1]])
+    assert agreement(ours, np.array([[2, 1], [0, 5], [3, 1]])) == pytest.approx(2 / 3)
