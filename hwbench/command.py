@@ -77,6 +77,8 @@ def run(group: click.Group, name: str, argv: Sequence[str] | None = None) -> int
 
 
 def _hint(error: BaseException) -> str:
+    # click turns a KeyboardInterrupt into an Abort without text.
+    error = error.__cause__ or error if isinstance(error, click.Abort) else error
     return f"; {error}" if str(error) else "; nothing that was finished is lost, run the same command again to go on"
 
 

@@ -103,12 +103,12 @@ def check_unchanged(config: Config) -> None:
         )
 
 
-def perform(run: Run, engine: Engine, watchers: Sequence[Watcher] = ()) -> Front:
+def perform(run: Run, problem: Problem, engine: Engine, watchers: Sequence[Watcher] = ()) -> Front:
     """Search, or go on with the search, and write its files."""
     config = run.config
     strategy_module = plugin.load("search.strategies", config.strategy)
     strategy = cast(Strategy, strategy_module.open(strategy_module.Options()))
-    problem, rng = open_problem(config), np.random.default_rng(config.seed)
+    rng = np.random.default_rng(config.seed)
     with Journal(run.folder / "evaluations.csv") as journal:
         front = drive(problem, strategy, config.budget, engine, run.store, rng, [journal, *watchers])
     run.finish(front)

@@ -62,7 +62,10 @@ class Shown:
         for task in tasks:
             self._left[_sort(task)] -= 1
         self._count += known
-        self._say(f"batch {n}, {len(tasks)} {_sort(tasks[0])}" if tasks else f"batch {n}")
+        if self._live:
+            sort = _sort(tasks[0]) if tasks else "nothing"
+            text = f"batch {n}, {len(tasks)} × {sort}"
+            self._live.update(self._bar, description=text, completed=self._count, now=self._now())
 
     def answered(self, done: Done) -> None:
         """Count one more."""
@@ -77,11 +80,7 @@ class Shown:
         self._hypervolume = None if front is None else front.hypervolume()
         if not self._live:
             sort = _sort(tasks[0]) if tasks else "nothing"
-            self._console.print(f"batch {n}: {len(tasks)} {sort}; {self._now()}", highlight=False)
-
-    def _say(self, text: str) -> None:
-        if self._live:
-            self._live.update(self._bar, description=text, completed=self._count, now=self._now())
+            self._console.print(f"batch {n}, {sort}: {self._now()}", highlight=False, soft_wrap=True)
 
     def _now(self) -> str:
         said = [f"{self._count}/{self._total} evaluations"]
@@ -121,7 +120,7 @@ def training(console: Console) -> Iterator[Callable[[Epoch], None]]:
             now = f"loss {epoch.loss:.3f} · {epoch.seconds:.0f} s · {_minutes(left)} left"
             live.update(bar, total=epoch.epochs, completed=epoch.epoch, now=now)
             if not console.is_terminal:
-                console.print(f"epoch {epoch.epoch}/{epoch.epochs}: {now}", highlight=False)
+                console.print(f"epoch {epoch.epoch}/{epoch.epochs}: {now}", highlight=False, soft_wrap=True)
 
         yield told
 

@@ -2,16 +2,36 @@
 
 Reads the file `checkpoint` (a supernet); what is asked stands in `Args`.  Arrays of the result, N samples, S answers:
 
-- answer (N, S) int16, score (N, S) float32 (higher = surer), label (N,) int16, difficulty (N,) float32,
+- answer (N, S) int16, score (N, S) float32 (higher = surer), label (N,) int16, difficulty (N,) float32 (NaN = unknown),
 - positions (S,) int16: index into Space.positions, ascending; −1 = the final classifier, always the last,
-- with exits, the state that an export needs: `norm/NAME` the backbone's recalibrated statistics, `head/NAME` the heads.
+- with exits, what the trained network is built from again: `norm/NAME` the recalibrated statistics of the backbone,
+  `head/NAME` the exits' weights, names as in `ExitNetwork.backbone` and `.heads`.
 
 Values: accuracy (of the final classifier on `val`), samples, params (of the backbone).
+`val` decides about designs, so it trains nothing here; `test` is not opened at all.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict
+
+from hwbench.errors import ConfigError
+from hwbench.store import Result
+from models import datasets
+from models.datasets import Split
+from models.exits import ExitNetwork
+from models.space import Space, load_space
+from models.supernet import Supernet, load
+from models.training.exits import answer, train_exits
+from models.training.inference import shuffled
+from models.training.recalibrate import recalibrate, statistics
+from search.task import File, Task
 
 version = 1
 
@@ -19,8 +39,9 @@ version = 1
 class Args(BaseModel):
     """What is asked.
 
-    genes: canonical.  exits: train an exit at each position that exists, too.  seed: of the heads' initial weights, the
-    order of training and the recalibration; nothing else is random.  dataset: a name in models.datasets.
+    space, dataset: names in models.spaces and models.datasets.  genes: canonical.  exits: train an exit at each
+    position that exists, too.  score: a name in models.exits.  seed: of the exits' first weights, the order of training
+    and the samples of the recalibration; nothing else is random.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,4 +49,75 @@ class Args(BaseModel):
     genes: tuple[int, ...]
     dataset: str
     exits: bool
+    score: str = "max_softmax"
     seed: int
+
+
+def run(task: Task, rng: np.random.Generator) -> Result:
+    """Extract, recalibrate, train the exits where asked, answer `val`."""
+    args = Args.model_validate(dict(task.args))
+    with _repeatable():
+        supernet = _supernet(args.space, task.files["checkpoint"])
+        space = supernet.space
+        train, val = (_split(args.dataset, split, _side(space)) for split in ("train", "val"))
+        if args.exits:
+            network = train_exits(supernet, args.genes, train, seed=args.seed)
+        else:
+            parts = supernet.extract(args.genes)
+            recalibrate(parts, shuffled(train, args.seed))
+            network = ExitNetwork(parts, {}).eval()
+        answers = answer(network, val, args.score)
+    positions = [space.positions.index(slot) for slot in network.slots]
+    unknown = np.full(len(val), np.nan, np.float32)
+    return Result(
+        values={
+            "accuracy": float(np.mean(answers.answer[:, -1] == val.labels)),
+            "samples": len(val),
+            "params": int(space.params(np.array([args.genes]))[0]),
+        },
+        arrays={
+            "answer": answers.answer,
+            "score": answers.score,
+            "label": val.labels.astype(np.int16),
+            "difficulty": unknown if val.difficulty is None else val.difficulty,
+            "positions": np.array([*positions, -1], np.int16),
+            **(_state(network) if args.exits else {}),
+        },
+    )
+
+
+def _state(network: ExitNetwork) -> dict[str, np.ndarray]:
+    norm, heads = statistics(network.backbone), network.heads.state_dict()
+    named = {f"norm/{n}": t for n, t in norm.items()} | {f"head/{n}": t for n, t in heads.items()}
+    return {name: tensor.numpy().copy() for name, tensor in named.items()}
+
+
+@functools.lru_cache(maxsize=1)
+def _supernet(space: str, checkpoint: File) -> Supernet:
+    """Once per process: every candidate of a search is a subnet of the same weights."""
+    if File.of(checkpoint.path) != checkpoint:
+        raise ConfigError(f"{checkpoint.path} changed while it was searched; put it back, then: search resume")
+    return load(checkpoint.path, load_space(space))[0]
+
+
+@functools.lru_cache(maxsize=2)
+def _split(dataset: str, split: str, side: int) -> Split:
+    return datasets.load(dataset, split, side=side)
+
+
+def _side(space: Space) -> int:
+    """Of the images that the space's stem takes."""
+    return space.blocks[int(space.slots[0].block.flat[0])].in_shape[-1]
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    """One thread and deterministic kernels, so that one worker and many, now and later, give the same bytes."""
+    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic)

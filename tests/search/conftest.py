@@ -15,7 +15,7 @@ OUTSIDE = Path(__file__).parent / "outside"
 
 @pytest.fixture
 def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """Installs the task kinds of `outside/` as another distribution would: by entry points that workers find, too.
+    """Installs the plugins of `outside/` as another distribution would: by entry points that workers find, too.
 
     Gives the folder with the installation's metadata, for the PYTHONPATH of other processes.
     """
@@ -23,7 +23,7 @@ def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     metadata = folder / "search_double-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: search-double\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[search.tasks]\ndouble = search_double\n")
+    (metadata / "entry_points.txt").write_text("[search.tasks]\ndouble = search_double\n[models.datasets]\nfew = few\n")
     monkeypatch.syspath_prepend(OUTSIDE)
     monkeypatch.syspath_prepend(folder)
     importlib.invalidate_caches()

@@ -1,0 +1,208 @@
+"""The command line, from a table and weights to a front, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hwbench import command
+from models.space import load_space
+from models.supernet import create, save
+from search import launch
+from search.cli import group
+from search.strategy import Budget
+from tests.search import priced
+from tests.search.conftest import OUTSIDE
+
+TINY = Budget(outer_generations=2, outer_population=3, survivors=1, inner_generations=3, inner_population=10)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the digits space as they are before any training."""
+    file = tmp_path_factory.mktemp("weights") / "digits.safetensors"
+    save(file, create(load_space("digits")))
+    return file
+
+
+@pytest.fixture
+def ready(outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: Path) -> list[str]:
+    """A folder with a table, and the options of a search that takes a second."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HWBENCH_TABLES", str(tmp_path / "tables"))
+    priced.table(load_space("digits")).write(tmp_path / "tables" / "host" / "onnxruntime-digits")
+    monkeypatch.setitem(launch.BUDGETS, "small", TINY)
+    return ["run", "--objective", "latency", "--dataset", "few", "--checkpoint", str(untrained), "--workers", "0"]
+
+
+def search(*words: str) -> int:
+    return command.run(group, "search", words)
+
+
+def line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line of an error."""
+    out, err = capsys.readouterr()
+    assert "" == out
+    assert 1 == len(err.splitlines()), err
+    return err
+
+
+def test_a_search_writes_its_folder_and_says_what_to_do_next(
+    ready: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Six lines, two commands."""
+    assert 0 == search(*ready)
+    folder = Path("runs/latency-digits-host-0")
+    files = {"config.toml", "store.sqlite", "evaluations.csv", "front.csv", "designs.json"}
+    assert files <= {p.name for p in folder.iterdir()}
+    said = capsys.readouterr().out.splitlines()
+    assert ["searched", "front", "surest", "near it", "cheapest", "evidence"] == [s[:8].strip() for s in said[:6]]
+    assert [f"next: search verify {folder} --designs 10", f"      search report {folder}"] == said[-2:]
+
+
+def test_json_tells_every_design(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """What front.csv has, and the hypervolume with its reference."""
+    assert 0 == search(*ready, "--json", "--objective", "energy", "--out", "here")
+    said = json.loads(capsys.readouterr().out)
+    rows = Path("here/front.csv").read_text().splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [d["design"] for d in said["designs"]]
+    assert {"accuracy", "latency_ms", "energy_mj"} == set(said["reference"])
+    assert (6, 2) == (said["backbones"], said["inner_searches"])
+
+
+def test_a_finished_run_is_not_searched_again(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said, and the files stay as they were."""
+    assert 0 == search(*ready)
+    folder = Path("runs/latency-digits-host-0")
+    before = {p.name: p.read_bytes() for p in folder.glob("*.[cj]s*")}
+    first = capsys.readouterr().out
+    assert 0 == search(*ready)
+    out, err = capsys.readouterr()
+    assert first == out
+    assert "finished before" in err
+    assert before == {p.name: p.read_bytes() for p in folder.glob("*.[cj]s*")}
+
+
+def test_an_unkeepable_limit_is_a_finding(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1, and how far the nearest choice is from it."""
+    assert 1 == search(*ready, "--max-latency-ms", "0.0001")
+    assert "no design keeps the limits (latency_ms 0.0001), the nearest misses them by" in capsys.readouterr().err
+
+
+def test_kept_limits_are_kept_by_every_design(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """In the option's own unit."""
+    assert 0 == search(*ready, "--max-size-mb", "1", "--json")
+    folder = Path(json.loads(capsys.readouterr().out)["folder"])
+    with (folder / "front.csv").open() as file:
+        sizes = [float(row["size_bytes"]) for row in csv.DictReader(file)]
+    assert 0 < max(sizes) <= 1e6
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--target", "hots"], "did you mean 'host'"),
+        (["--space", "digit"], "did you mean 'digits'"),
+        (["--objective", "latancy"], "did you mean 'latency'"),
+        (["--strategy", "nestd"], "did you mean 'nested'"),
+        (["--problem", "exit"], "did you mean 'exits'"),
+        (["--budget", "smal"], "did you mean 'small'"),
+        (["--dataset", "digits23"], "did you mean 'digits32'"),
+        (["--backend", "onnx"], "did you mean 'onnxruntime'"),
+        (["--backend", "litert"], "hwbench profile --target host --backend litert --space digits"),
+        (["--table", "nowhere.csv"], "hwbench profile"),
+        (["--checkpoint", "nowhere.safetensors"], "search train --space digits"),
+        (["--space", "sdu", "--table", "tables/host/onnxruntime-digits.csv", "--dataset", "few"], "is the table of"),
+        (["--max-latency-ms", "-1"], "--max-latency-ms"),
+        (["--threads", "3"], "known: cpu fp32 batch=1 threads=1"),
+        (["--objectives", "latency"], "--objective"),
+    ],
+)
+def test_wrong_words_are_one_line_with_a_way_out(
+    ready: list[str], capsys: pytest.CaptureFixture[str], words: list[str], text: str
+) -> None:
+    """Exit code 2; no traceback."""
+    assert 2 == search(*ready, *words)
+    assert text in line(capsys)
+
+
+def test_resume_shows_what_changed(ready: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A table measured anew is another table."""
+    assert 0 == search(*ready)
+    capsys.readouterr()
+    table = tmp_path / "tables" / "host" / "onnxruntime-digits.csv"
+    text = table.read_text()
+    table.write_text(text.replace("0.00", "0.01", 1))
+    assert 2 == search("resume", "runs/latency-digits-host-0")
+    said = line(capsys)
+    assert "table.sha256: " in said
+    assert str(table) in said
+
+
+def test_a_broken_store_is_one_line(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Naming the file."""
+    assert 0 == search(*ready)
+    capsys.readouterr()
+    store = Path("runs/latency-digits-host-0/store.sqlite")
+    for extra in ("-wal", "-shm"):
+        store.with_name(store.name + extra).unlink(missing_ok=True)
+    store.write_bytes(store.read_bytes()[:5000])
+    assert 2 == search("resume", "runs/latency-digits-host-0")
+    assert "store.sqlite" in line(capsys)
+
+
+def test_resume_of_no_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2."""
+    assert 2 == search("resume", str(tmp_path))
+    assert "is no run folder" in line(capsys)
+
+
+def test_interrupted_and_resumed_it_finds_the_same(
+    ready: list[str], outside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C anywhere: exit code 130, how to go on, and then the front of a run that nobody stopped."""
+    assert 0 == search(*ready, "--out", "whole")
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, OUTSIDE, outside)))}
+    program = "from search import launch; from tests.search.test_cli import TINY; launch.BUDGETS['small'] = TINY; " \
+              "from search.cli import main; main()"  # fmt: skip
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, *ready, "--out", "stopped", "--workers", "2"],
+        env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert running.stderr
+    # The first plain line of progress: a batch is through, the next one has begun.
+    first = running.stderr.readline()
+    assert first.startswith("batch 0")
+    time.sleep(0.2)
+    os.killpg(running.pid, signal.SIGINT)
+    assert ["interrupted; continue with: search resume stopped"] == running.stderr.read().splitlines()[-1:]
+    assert 130 == running.wait()
+    assert 0 == search("resume", "stopped", "--workers", "0")
+    for name in ("front.csv", "designs.json", "evaluations.csv"):
+        assert Path("whole", name).read_text() == Path("stopped", name).read_text()
+
+
+def test_space_show_tells_size_genes_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    """The numbers are the space's own."""
+    assert 0 == search("space", "show", "digits")
+    space = load_space("digits")
+    said = capsys.readouterr().out
+    assert f"{space.size():,} networks" in said
+    assert f"{int(space.params(space.largest()[None])[0]):,} parameters" in said
+    assert all(gene.name in said for gene in space.genes)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """Neither torch nor numpy nor pymoo."""
+    heavy = "{'torch', 'numpy', 'pymoo', 'rich'}"
+    program = f"import sys; from search.cli import group; print(sorted({heavy} & sys.modules.keys()))"
+    assert "[]" == subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip()
