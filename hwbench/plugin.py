@@ -1,4 +1,4 @@
-"""Finds plugins: a module with `Options` and `open()`; its name in the folder is its name in TOML and on the command line.
+"""Finds plugins: a module with `Options` and `open()`; its name in the folder is its name in TOML and in commands.
 
 There is no registry. `hwbench.backends` holds ours; the entry-point group of the same name adds modules from outside.
 """
@@ -30,7 +30,9 @@ def load(package: str, name: str) -> ModuleType:
     for entry in entry_points(group=package, name=name):
         module: Any = entry.load()
         if not isinstance(module, ModuleType):
-            raise ConfigError(f"entry point {package}:{name} is not a module; a plugin is a module with Options and open()")
+            raise ConfigError(
+                f"entry point {package}:{name} is not a module; a plugin is a module with Options and open()"
+            )
         return module
     try:
         return importlib.import_module(f"{package}.{name}")

@@ -189,7 +189,9 @@ class Bundle:
         """Where an artifact lies; raises ConfigError when the workload has no such format."""
         if format not in workload.artifacts:
             have = ", ".join(sorted(workload.artifacts)) or "none"
-            raise ConfigError(f"{workload.block_key}: no {format} artifact in {self.root} (there: {have}); export it again")
+            raise ConfigError(
+                f"{workload.block_key}: no {format} artifact in {self.root} (there: {have}); export it again"
+            )
         return self.root / workload.artifacts[format].path
 
     @classmethod
@@ -203,7 +205,9 @@ class Bundle:
         except ValueError as error:
             raise ConfigError(f"{file}: not valid JSON ({error}); export the bundle again") from error
         if isinstance(raw, dict) and raw.get("schema") != SCHEMA:
-            raise ConfigError(f"{file}: schema {raw.get('schema')!r}, this version reads {SCHEMA}; export the bundle again")
+            raise ConfigError(
+                f"{file}: schema {raw.get('schema')!r}, this version reads {SCHEMA}; export the bundle again"
+            )
         try:
             parsed = _ADAPTER.validate_python(raw)
         except ValidationError as error:
@@ -247,9 +251,7 @@ class Bundle:
 class Exporter(Protocol):
     """Turns a source into a bundle; found by the entry point `hwbench.exporters`, so hwbench stays free of torch."""
 
-    def __call__(
-        self, source: str, *, formats: Sequence[str], out: Path, networks: int = 0, seed: int = 0
-    ) -> Bundle:
+    def __call__(self, source: str, *, formats: Sequence[str], out: Path, networks: int = 0, seed: int = 0) -> Bundle:
         """Export `space:digits` or `timm:NAME`; formats () = describe only.
 
         networks: how many random whole networks of a space go with the blocks (with their `parts`).
@@ -273,4 +275,6 @@ def _verify(root: Path, artifact: Artifact) -> None:
     except OSError as error:
         raise ConfigError(f"{file}: artifact cannot be read ({error.strerror}); export the bundle again") from error
     if digest != artifact.sha256:
-        raise ConfigError(f"{file}: content differs from bundle.json (sha256); the file was changed or cut short; export again")
+        raise ConfigError(
+            f"{file}: content differs from bundle.json (sha256); the file was changed or cut short; export again"
+        )

@@ -200,7 +200,7 @@ def resume(folder: Path, workers: int | None, as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def verify(folder: Path, designs: int, sessions: int, repeats: int, as_json: bool) -> None:
-    """Run designs of FOLDER on their board and hold them against the promise; exit 1 when fewer than 9 in 10 keep it."""
+    """Run designs of FOLDER on their board and hold them against the promise; exit 1 if fewer than 9 in 10 keep it."""
     from rich.console import Console
 
     from search import verify as verification

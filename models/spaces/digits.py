@@ -1,4 +1,4 @@
-"""The space of the embedded `digits32` images: from 3.8 k parameters in a few microseconds to 0.7 M in half a millisecond.
+"""The space of the embedded `digits32` images: from 3.8 k parameters in some microseconds to 0.7 M in half a ms.
 
 A cascade of its networks pays: the smallest answers easy digits as well as the largest. Three stages at 16×16, 8×8 and
 4×4; squeeze-and-excitation in the first two; one kernel of 5 in the last, where 5×5 sees the whole map. Depth and exits
