@@ -25,6 +25,8 @@ _MAX_LEVELS = 255
 # Candidates a pass, and bytes of one buffer of bit sets: what a pass touches should stay in a core's caches.
 _PASS = 1024
 _TILE_BYTES = 320 * 1024
+# How far below the lowest score the threshold lies that all samples reach: far above a rounding.
+_BELOW = np.float32(1e-3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,17 +285,25 @@ class Cascade:
 def quantile_levels(score: np.ndarray, count: int) -> np.ndarray:
     """Thresholds to choose from, (count, S) float32: at level l the surest 1 − l/count of the scored samples leave.
 
-    Each is a score that occurred (no interpolation), so at level 0 all of them leave. NaN is no score.
-    A stage without any score has NaN levels: nobody leaves there.
+    Each lies midway between two scores that occurred: a board's arithmetic moves a score by a rounding, and no sample
+    of these may change sides for that. At level 0 all of them leave. NaN is no score; a stage without any has NaN
+    levels, and nobody leaves there.
     """
     score = np.asarray(score, dtype=np.float32)
     if score.size == 0 or not 1 <= count <= _MAX_LEVELS:
         raise ConfigError(f"{count} levels of scores {score.shape}: give some scores and 1 to {_MAX_LEVELS} levels")
     levels = np.full((count, score.shape[1]), np.nan, dtype=np.float32)
     for stage, column in enumerate(score.T):
-        ranked = np.sort(column[~np.isnan(column)])
-        if ranked.size:
-            levels[:, stage] = ranked[np.arange(count) * ranked.size // count]
+        known = column[~np.isnan(column)]
+        if known.size:
+            ranked = np.sort(known)
+            distinct = np.unique(ranked)
+            # Where each level stands among the distinct scores, and what lies next below: for the lowest a margin.
+            place = np.searchsorted(distinct, ranked[np.arange(count) * ranked.size // count])
+            lower = np.concatenate([[distinct[0] - _BELOW], distinct[:-1]]).astype(np.float32)
+            middle = lower + (distinct - lower) / 2
+            # Where no float lies between, the score itself still tells them apart.
+            levels[:, stage] = np.where(middle > lower, middle, distinct)[place]
     return levels
 
 

@@ -150,9 +150,21 @@ def test_level_l_of_count_lets_the_surest_part_leave() -> None:
     assert share.tolist() == [1.0, 0.75, 0.5, 0.25]
 
 
-def test_levels_are_quantiles_of_the_scores_that_are_numbers() -> None:
+def test_levels_are_quantiles_midway_between_the_scores_that_are_numbers() -> None:
     score = np.array([[np.nan], [1.0], [2.0], [np.nan], [3.0], [4.0], [np.nan]])
-    assert quantile_levels(score, 2)[:, 0].tolist() == [1.0, 3.0]
+    assert quantile_levels(score, 2)[:, 0].tolist() == [pytest.approx(0.9995), 2.5]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 16))
+def test_a_rounding_of_the_scores_moves_nobody_across_a_level(seed: int, count: int) -> None:
+    """A board's arithmetic differs by a few ulps; those who left before leave then, too."""
+    score = np.random.default_rng(seed).uniform(0.1, 1.0, size=(300, 1)).astype(np.float32)
+    levels = quantile_levels(score, count)[:, 0]
+    apart = np.abs(levels[:, None] - score[:, 0]).min(axis=1) > 1e-6
+    for sign in (-1, 1):
+        moved = score[:, 0] + np.float32(sign * 5e-7)
+        assert ((moved >= levels[:, None]) == (score[:, 0] >= levels[:, None]))[apart].all()
+    assert apart.mean() > 0.5
 
 
 def test_a_stage_without_any_score_lets_nobody_leave() -> None:
