@@ -52,7 +52,8 @@ class Board:
     sensors: tuple[Probe, ...] = ()
     _prepared: dict[tuple[str, str, Setting], Prepared] = field(default_factory=dict, init=False)
     _identity: Mapping[str, str] | None = field(default=None, init=False)
-    _recorded: bool = field(default=False, init=False)
+    _found: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
+    _changed: set[str] = field(default_factory=set, init=False)
 
     def identity(self, setting: Setting) -> Mapping[str, str]:
         """Who this is, as its agent says: model, serial, kernel, cores, runtime and versions; asked once."""
@@ -69,7 +70,9 @@ class Board:
         return self._identity
 
     def apply(self, setting: Setting) -> dict[str, float | str]:
-        """Set the operating point, and tell all clocks as read back, in MHz; () sets nothing.
+        """Set the operating point, and tell all clocks as read back, in MHz.
+
+        Clocks that the point does not name are as found: one that an earlier point set is put back first.
 
         Raises ConfigError for a clock the target does not have, PermanentDeviceError when the board does not take it.
         """
@@ -79,8 +82,13 @@ class Board:
             raise ConfigError(f"target {self.target.name} has no clock {sorted(unknown)[0]!r}; name it in its TOML")
         if wanted:
             self._record()
+        for clock in reversed(self.clocks):
+            if clock.name in self._changed - wanted.keys():
+                clock.restore(self._found[clock.name])
+                self._changed.discard(clock.name)
         for clock in self.clocks:
             if clock.name in wanted:
+                self._changed.add(clock.name)
                 switch_ms = clock.set(wanted[clock.name])
                 logger.debug("clock %s set to %s in %.1f ms", clock.name, wanted[clock.name], switch_ms)
         return wanted | self.read_clocks()
@@ -158,11 +166,9 @@ class Board:
 
     def _record(self) -> None:
         """Write down what every clock is now; once, and before the first is set."""
-        if self._recorded:
-            return
-        states = {clock.name: dict(clock.state()) for clock in self.clocks}
-        self.link.write(f"{self.link.workdir()}/{_RECORD}", json.dumps(states).encode())
-        self._recorded = True
+        if not self._found:
+            self._found = {clock.name: dict(clock.state()) for clock in self.clocks}
+            self.link.write(f"{self.link.workdir()}/{_RECORD}", json.dumps(self._found).encode())
 
     def restore(self) -> None:
         """Put back what the record says, in reverse order, and remove it; nothing to do where there is none.
@@ -190,7 +196,7 @@ class Board:
             # The record stays: whoever opens the board next tries again.
             raise failures[0]
         self.link.run(["rm", "-f", path], timeout_s=10.0)
-        self._recorded = False
+        self._found, self._changed = {}, set()
 
 
 @contextmanager

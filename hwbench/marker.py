@@ -26,8 +26,8 @@ def play_marker(session: Session, block_key: str, *, sleep: Callable[[float], No
     t_ns: list[int] = []
     value: list[float] = []
     for burst_s, pause_s in zip(BURST_S, PAUSE_S, strict=True):
-        # Too little time for the second try that an unsteady window gets: it would make the burst longer than told.
-        how = WindowSpec(warmup=0, min_runs=1, min_time_s=burst_s, max_time_s=1.5 * burst_s)
+        # No time is left for the second try that an unsteady window gets: the burst would be longer than told.
+        how = WindowSpec(warmup=0, min_runs=1, min_time_s=burst_s, max_time_s=burst_s)
         raw = session.window([block_key], how, ())
         t_ns += [int(raw.start_ns[0]), int(raw.start_ns[-1] + raw.run_ns[-1])]
         value += [1.0, 0.0]

@@ -68,12 +68,15 @@ class Round:
         attempts: Counter[Cell] = Counter()
         clocks = self.board.apply(cells[0].setting)
         while self.queue:
-            cell = self.queue[0]
             try:
                 _Process(self, clocks).run()
             except TransientDeviceError as error:
+                if not self.queue:
+                    # Only the control at the end is lost: every cell was kept.
+                    logger.warning("session %d: %s", self.number, error)
+                    return
                 # The cell at the head is the one that was open when it happened.
-                cell = self.queue[0] if self.queue else cell
+                cell = self.queue[0]
                 attempts[cell] += 1
                 logger.warning("session %d, %s: %s (try %d)", self.number, cell.block_key, error, attempts[cell])
                 if attempts[cell] >= ATTEMPTS:
@@ -85,8 +88,7 @@ class Round:
         if self.exhausted > 1:
             raise error
         self.fail(cell, error)
-        if self.queue and self.queue[0] == cell:
-            self.queue.popleft()
+        self.queue.popleft()
 
 
 class _Process:

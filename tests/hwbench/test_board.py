@@ -90,6 +90,16 @@ def test_clocks_are_set_read_back_and_put_back(desk: Target, tmp_path: Path) -> 
     assert not (tmp_path / "board" / "restore.json").exists()
 
 
+def test_clock_that_the_next_point_does_not_name_is_as_found_again(desk: Target, tmp_path: Path) -> None:
+    """Otherwise a row "as found" would be measured at whatever came before it."""
+    with open_board(desk) as board:
+        board.apply(_point(mode=20.0, gpu=600.0))
+        assert board.apply(_point(mode=20.0)) == {"mode": 20.0, "gpu": 300.0}
+        assert board.apply(_SETTING) == {"mode": 10.0, "gpu": 300.0}
+        board.apply(_point(gpu=600.0))
+    assert _clocks(tmp_path) == ("10", "300")
+
+
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_board_is_put_back_after_any_error(desk: Target, tmp_path: Path, error: type[BaseException]) -> None:
     """Ctrl-C in the middle of a window too, and the lock falls."""
