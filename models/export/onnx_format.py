@@ -24,7 +24,7 @@ def to_onnx(runnable: Runnable, x: torch.Tensor) -> bytes:
     model = trace(runnable.module, x, runnable.input_name, [name for name, _ in runnable.outputs])
     plain_model = plain(model, runnable.key).model
     check(plain_model, runnable.module, x, runnable.key)
-    return plain_model.SerializeToString(deterministic=True)
+    return bytes(plain_model.SerializeToString(deterministic=True))
 
 
 def trace(module: nn.Module, x: torch.Tensor, source: str, outputs: Sequence[str]) -> onnx.ModelProto:
@@ -35,7 +35,7 @@ def trace(module: nn.Module, x: torch.Tensor, source: str, outputs: Sequence[str
         torch.onnx.export(
             module.eval(),
             (x.contiguous(),),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the older exporter takes a file object too
             dynamo=False,
             opset_version=_OPSET,
             input_names=[source],

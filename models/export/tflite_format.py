@@ -8,6 +8,7 @@ a second.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -117,9 +118,8 @@ def quiet() -> Iterator[None]:
 def _import() -> ModuleType:
     os.environ.setdefault("LITERT_TORCH_SHOW_PROGRESS", "n")
     try:
-        import litert_torch
+        return importlib.import_module("litert_torch")
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"TFLite needs the Python package {error.name!r}; install the extra `litert` (see the README)"
         ) from error
-    return litert_torch

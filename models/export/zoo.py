@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -34,7 +35,7 @@ def export_timm(name: str, *, formats: Sequence[str], out: Path) -> Bundle:
     """
     check_formats(formats)
     module = create(name)
-    shape = tuple(module.default_cfg["input_size"])
+    shape = input_shape(name, module)
     x = seeded_samples(name, shape)[:1]
     model = trace(module, x, "image", ["logits"])
     check(model, module, x, name)
@@ -70,9 +71,15 @@ def create(name: str) -> nn.Module:
         raise ConfigError(f"timm has no model {name!r}{_near(name, timm.list_models())}")
     with seeded(seed_of(name)):
         module: nn.Module = timm.create_model(name, pretrained=False).eval()
-    if not isinstance(getattr(module, "default_cfg", {}).get("input_size"), tuple | list):
-        raise ConfigError(f"timm:{name} does not say which input it takes; export it to ONNX and give the file")
     return module
+
+
+def input_shape(name: str, module: nn.Module) -> tuple[int, ...]:
+    """(C, H, W) that the model was made for; raises ConfigError where it does not say."""
+    config: Any = getattr(module, "pretrained_cfg", {})
+    if not config.get("input_size"):
+        raise ConfigError(f"timm:{name} does not say which input it takes; export it to ONNX and give the file")
+    return tuple(int(n) for n in config["input_size"])
 
 
 def _near(name: str, known: Sequence[str]) -> str:

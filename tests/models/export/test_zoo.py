@@ -16,7 +16,7 @@ from models.export import exporter
 from models.export.spaces import block_runnable
 from models.export.tflite_format import outputs
 from models.export.writing import seeded_samples, write
-from models.export.zoo import create
+from models.export.zoo import create, input_shape
 from models.quantization import agreement, correlation
 from models.space import load_space
 from models.supernet import build
@@ -33,7 +33,7 @@ def test_a_timm_model_is_cut_into_blocks(tmp_path: Path) -> None:
     module = create("tf_mobilenetv3_small_minimal_100")
     assert network.params == sum(p.numel() for p in module.parameters())
     session = onnxruntime.InferenceSession(bundle.path(network, "onnx"))
-    x = torch.randn(1, *module.default_cfg["input_size"])
+    x = torch.randn(1, *input_shape("it", module))
     with torch.no_grad():
         np.testing.assert_allclose(session.run(None, {"image": x.numpy()})[0], module(x), rtol=1e-3, atol=1e-4)
 
