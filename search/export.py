@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -82,9 +82,9 @@ def network(checkpoint: Path, space_name: str, genes: Sequence[int], state: Mapp
             "it was made by another version of the models: search again"
         )
     for name, array in state.items():
-        wanted[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+        wanted[name].copy_(torch.from_numpy(np.array(array)))
     return found.eval()
 
 
-def _named(prefix: str, state: Mapping[str, object]) -> dict[str, object]:
+def _named(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
     return {prefix + name: tensor for name, tensor in state.items()}
