@@ -6,8 +6,11 @@ import re
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+import hwbench.cli
+import search.cli
 from hwbench import plugin
 from hwbench.target import Target
 from tests.contracts.signatures import names, per_file
@@ -76,3 +79,40 @@ def test_links_inside_the_documents_lead_somewhere(root: Path) -> None:
             if not re.match(r"[a-z]+:", link) and not (root / link).exists():
                 missing.append(f"{name}: {link}")
     assert missing == []
+
+
+GROUPS: dict[str, click.Command] = {"hwbench": hwbench.cli.hwbench, "search": search.cli.group}
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "latency_tables/README.md", "targets/README.md")
+
+
+def commands(text: str) -> list[str]:
+    """Command lines of ours in a document: code spans of one line, and lines of fenced blocks."""
+    fenced = [line.partition("#")[0].strip() for block in blocks(text, "") for line in block.splitlines()]
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [line for line in (*fenced, *spans) if re.match(r"(hwbench|search) [a-z]", line)]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_command_shown_exists_with_its_options(root: Path, name: str) -> None:
+    """`a|b` names two commands, `[...]` what may be left out."""
+    wrong = []
+    for line in commands((root / name).read_text(encoding="utf-8")):
+        program, *words = re.sub(r"[\[\]]", " ", line.replace("\\|", "|")).split()
+        found = [GROUPS[program]]
+        for word in words:
+            if not isinstance(found[0], click.Group):
+                break
+            found = [group.commands.get(w) for group in found for w in word.split("|")]  # type: ignore[attr-defined]
+            if None in found:
+                break
+        options = {o for w in words for o in w.split("|") if o.startswith("--")}
+        for command in found:
+            known = {o for p in command.params for o in p.opts} if command is not None else set()
+            if command is None or not options <= known:
+                wrong.append(f"{line}: {sorted(options - known) or 'no such command'}")
+    assert wrong == []
+
+
+def test_the_readme_shows_enough_commands_to_check(root: Path) -> None:
+    """Guards the check above against a pattern that finds nothing."""
+    assert len(commands((root / "README.md").read_text(encoding="utf-8"))) >= 10
