@@ -15,8 +15,8 @@ from hwbench.target import DeclaredPower
 from hwbench.workload import Workload
 
 MIN_SAMPLES = 20
-# A hole longer than this share of the window hides more than the trapezoid may guess.
-_MAX_GAP = 0.1
+# A window repeats the same work, so a short hole hides nothing; one longer than this share of it might.
+_MAX_GAP = 0.2
 _BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
