@@ -22,13 +22,14 @@ def make(rng: np.random.Generator, samples: int, stages: int, levels: int = 4, p
     """A cascade with ties, abstentions and scores that are not numbers."""
     label = rng.integers(0, 3, samples)
     answer = rng.integers(-1, 3, (samples, stages))
-    # Few distinct values: most comparisons with a threshold are ties.
-    score = rng.choice(np.array([0.1, 0.2, 1 / 3, 0.7, np.nan, np.inf, -np.inf], dtype=np.float32), (samples, stages))
+    # Few distinct values, for thresholds too: many comparisons are ties.
+    values = np.array([0.1, 0.2, 1 / 3, 0.7, np.nan, np.inf, -np.inf], dtype=np.float32)
+    score = rng.choice(values, (samples, stages))
     return Cascade(
         label=label,
         answer=answer,
         score=score,
-        levels=quantile_levels(score, levels),
+        levels=rng.choice(values, (levels, stages)),
         step={"latency_ms": rng.random((points, stages)), "energy_mj": rng.random((points, stages))},
         ask={"latency_ms": rng.random((points, stages)), "energy_mj": rng.random((points, stages))},
         settings=(SETTINGS[:points],) * stages,
