@@ -54,6 +54,7 @@ def board() -> Iterator[Board]:
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(round, "BACKOFF_S", 0.0)
     monkeypatch.setattr(round, "_QUIET_S", 0.05)
+    monkeypatch.setattr(round, "_CONTROL", WindowSpec(warmup=1, min_runs=3, min_time_s=0.0, max_time_s=1.0))
 
 
 def _watch(board: Board, *, before: Event | None = None, after: Event | None = None) -> WatchedBackend:
