@@ -301,7 +301,8 @@ def quantile_levels(score: np.ndarray, count: int) -> np.ndarray:
             # Where each level stands among the distinct scores, and what lies next below: for the lowest a margin.
             place = np.searchsorted(distinct, ranked[np.arange(count) * ranked.size // count])
             lower = np.concatenate([[distinct[0] - _BELOW], distinct[:-1]]).astype(np.float32)
-            middle = lower + (distinct - lower) / 2
+            with np.errstate(invalid="ignore"):  # infinite scores have no middle
+                middle = lower + (distinct - lower) / 2
             # Where no float lies between, the score itself still tells them apart.
             levels[:, stage] = np.where(middle > lower, middle, distinct)[place]
     return levels

@@ -16,7 +16,7 @@ from hwbench.backends import onnxruntime as ort_backend
 from hwbench.evidence import MEASURED
 from hwbench.links import local
 from hwbench.workload import Bundle, Leave, Node, Plan
-from search.cascade import Cascade, quantile_levels
+from search.cascade import Cascade
 from tests.hwbench.exit_graphs import CPU1, onnx_bundle
 
 SAMPLES, LEVELS = 120, 5
@@ -55,9 +55,11 @@ def cascade(bundle: Bundle, data: np.ndarray, rng: np.random.Generator) -> Casca
             answer[n, s], score[n, s] = logits.argmax(), surety[0]
     # Labels that each stage meets now and then, so that accuracies differ.
     label = answer[np.arange(len(data)), rng.integers(0, 3, len(data))]
+    # Thresholds that samples meet exactly: `at least` must mean the same here and there.
+    levels = np.sort(score, axis=0)[:: SAMPLES // LEVELS]
     cost = {"latency_ms": np.ones((1, 3))}
     return Cascade(
-        label=label, answer=answer, score=score, levels=quantile_levels(score, LEVELS), step=cost, ask=cost,
+        label=label, answer=answer, score=score, levels=levels, step=cost, ask=cost,
         settings=((CPU1,),) * 3, evidence={"latency_ms": MEASURED},
     )  # fmt: skip
 
