@@ -65,7 +65,8 @@ class CellsFailed(PermanentDeviceError):
     def __init__(self, failures: Mapping[Cell, str]) -> None:
         shown = "; ".join(f"{cell.block_key} [{cell.setting}]: {why}" for cell, why in list(failures.items())[:3])
         more = f" and {len(failures) - 3} more" if len(failures) > 3 else ""
-        super().__init__(f"{len(failures)} cells could not be measured: {shown}{more}; the others are kept")
+        cells = "1 cell" if len(failures) == 1 else f"{len(failures)} cells"
+        super().__init__(f"{cells} could not be measured: {shown}{more}; the others are kept")
         self.failures = dict(failures)
 
 

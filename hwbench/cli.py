@@ -77,8 +77,10 @@ def profile(
 ) -> None:
     """Measure a space, a model or a file block by block and whole, and write its latency table."""
     from hwbench import profiling, view
+    from hwbench.campaign import CellsFailed
     from hwbench.resources import tables_dir
 
+    failed: list[CellsFailed] = []
     job = _job(sessions=sessions, networks=networks, **options)
     folder = job.folder(runs)
     if plan_only:
@@ -86,18 +88,27 @@ def profile(
         return
     with _Bar(quiet=as_json) as bar:
         table = profiling.profile(
-            job, folder, resume=resume, fresh=fresh, wait=wait, progress=bar.advance, phase=bar.phase
+            job,
+            folder,
+            resume=resume,
+            fresh=fresh,
+            wait=wait,
+            progress=bar.advance,
+            phase=bar.phase,
+            failed=failed.append,
         )
     stem = out or tables_dir() / table.origin.target / f"{table.origin.backend}-{table.origin.space}"
     table.write(stem)
     if as_json:
         click.echo(json.dumps(_table_json(table), indent=1))
-        return
-    screen = view.console()
-    screen.print(view.rows_table((r for r in table.row.values() if r.kind == "block"), limit=slowest))
-    _print_networks(table)
-    screen.print(f"{len(table.row)} rows, evidence: {', '.join(f'{m} {e}' for m, e in table.source.items())}")
-    screen.print(f"table: {stem}.csv")
+    else:
+        screen = view.console()
+        screen.print(view.rows_table((r for r in table.row.values() if r.kind == "block"), limit=slowest))
+        _print_networks(table)
+        screen.print(f"{len(table.row)} rows, evidence: {', '.join(f'{m} {e}' for m, e in table.source.items())}")
+        screen.print(f"table: {stem}.csv")
+    if failed:
+        raise failed[0]
 
 
 @hwbench.command()

@@ -12,7 +12,7 @@ import numpy as np
 from hwbench import journal
 from hwbench.backend import Backend
 from hwbench.board import Board, open_board
-from hwbench.campaign import CampaignPlan, Progress, campaign, plan
+from hwbench.campaign import CampaignPlan, CellsFailed, Progress, campaign, plan
 from hwbench.errors import ConfigError
 from hwbench.fit import tabulate
 from hwbench.measurement import Measurement
@@ -77,10 +77,12 @@ def profile(
     wait: bool = False,
     progress: Callable[[Progress], None] | None = None,
     phase: Callable[[str], None] = logger.info,
+    failed: Callable[[CellsFailed], None] | None = None,
 ) -> LatencyTable:
     """Measure all cells of a job and make their table.
 
     resume: go on where an interrupted profile stopped.  fresh: throw such a one away.  wait: for a board in use.
+    failed: told of cells that could not be measured, while the table holds the others; None = that is raised.
     phase: told what begins.  Raises ConfigError when an unfinished profile is there and neither was said.
     """
     store_file = folder / "store.sqlite"
@@ -93,7 +95,7 @@ def profile(
         )
         phase("measuring")
         with Store(store_file) as store:
-            measured = measure(job, board, bundle, store, progress=progress)
+            measured = measure(job, board, bundle, store, progress=progress, failed=failed)
             store.set_meta(_FINISHED, "yes")
             return table_of(job, board, bundle, measured, store)
 
@@ -105,10 +107,12 @@ def measure(
     store: Store,
     *,
     progress: Callable[[Progress], None] | None = None,
+    failed: Callable[[CellsFailed], None] | None = None,
 ) -> list[Measurement]:
-    """All measurements of a bundle on an open board."""
-    return list(
-        campaign(
+    """All measurements of a bundle on an open board; `failed` as for `profile`."""
+    measured: list[Measurement] = []
+    try:
+        for measurement in campaign(
             [board],
             bundle,
             job.settings,
@@ -117,8 +121,13 @@ def measure(
             rng=np.random.default_rng(job.seed),
             how=job.how,
             progress=progress,
-        )
-    )
+        ):
+            measured.append(measurement)
+    except CellsFailed as error:
+        if failed is None or not measured:
+            raise
+        failed(error)
+    return measured
 
 
 def table_of(

@@ -159,7 +159,7 @@ def test_cell_that_always_kills_the_agent_is_given_up_and_named(board: Board, bu
 
     _watch(board, before=die)
     found: list[Measurement] = []
-    with pytest.raises(CellsFailed, match=r"1 cells could not be measured: matmul-16 \[cpu fp32.*killed") as caught:
+    with pytest.raises(CellsFailed, match=r"1 cell could not be measured: matmul-16 \[cpu fp32.*killed") as caught:
         found.extend(campaign([board], bundle, _SETTINGS, store, sessions=2, rng=np.random.default_rng(0), how=_HOW))
         raise AssertionError("not reached")
     assert tries["matmul-16"] == round.ATTEMPTS
@@ -188,7 +188,7 @@ def test_broken_graph_is_reported_and_the_others_measured(board: Board, bundle: 
     path.write_bytes(path.read_bytes()[:40])
     broken = replace(bundle.workload("matmul-8"), artifacts={"onnx": artifact_of(bundle.root, path)})
     bundle = replace(bundle, workloads=(bundle.workloads[0], broken, bundle.workloads[2]))
-    with pytest.raises(CellsFailed, match=r"1 cells could not be measured: matmul-8 \[") as caught:
+    with pytest.raises(CellsFailed, match=r"1 cell could not be measured: matmul-8 \[") as caught:
         _measure(board, bundle, store)
     assert [c.block_key for c in caught.value.failures] == ["matmul-8"]
     assert Counter(w.cell.block_key for w in journal.windows(store)) == {"matmul-4": 2, "matmul-16": 2}
