@@ -88,16 +88,15 @@ def profile(
     store_file = folder / "store.sqlite"
     _make_room(store_file, resume=resume, fresh=fresh)
     settings = job.settings
-    with open_board(job.target, backend=job.backend, wait=wait) as board:
+    with Store(store_file) as store, open_board(job.target, backend=job.backend, wait=wait) as board:
         phase("exporting")
         bundle = job.source.bundle(
             formats=formats(board.backend, settings), out=folder / "bundle", networks=job.networks, seed=job.seed
         )
         phase("measuring")
-        with Store(store_file) as store:
-            measured = measure(job, board, bundle, store, progress=progress, failed=failed)
-            store.set_meta(_FINISHED, "yes")
-            return table_of(job, board, bundle, measured, store)
+        measured = measure(job, board, bundle, store, progress=progress)
+        store.set_meta(_FINISHED, "yes")
+        return table_of(job, board, bundle, measured, store)
 
 
 def measure(
