@@ -78,6 +78,7 @@ def profile(
     """Measure a space, a model or a file block by block and whole, and write its latency table."""
     from hwbench import profiling, view
     from hwbench.campaign import CellsFailed
+    from hwbench.progress import Bar
     from hwbench.resources import tables_dir
 
     failed: list[CellsFailed] = []
@@ -86,7 +87,7 @@ def profile(
     if plan_only:
         _print_plan(job, profiling.describe(job, folder), as_json=as_json)
         return
-    with _Bar(quiet=as_json) as bar:
+    with Bar(quiet=as_json) as bar:
         table = profiling.profile(
             job,
             folder,
@@ -239,11 +240,12 @@ def validate(
 ) -> None:
     """Measure random networks that the table never saw, whole, and say how well its rows predict them."""
     from hwbench import validation
+    from hwbench.progress import Bar
     from hwbench.resources import find_table
 
     job = _job(sessions=sessions, networks=networks, **options)
     stem = file or find_table(job.target.name, job.runtime, job.source.name)
-    with _Bar(quiet=as_json) as bar:
+    with Bar(quiet=as_json) as bar:
         results = validation.validate(
             _read_table(stem), job, runs / f"validate-{job.seed}", progress=bar.advance, phase=bar.phase
         )
@@ -360,55 +362,6 @@ def _table_json(table: LatencyTable) -> dict[str, Any]:
         "rows": list(rows()),
         "composition": [asdict(c) for c in table.compositions],
     }
-
-
-class _Bar:
-    """Progress on stderr: a bar in a terminal, a line a phase elsewhere; silent with --json."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        from hwbench import view
-
-        self._screen = view.console(stderr=True)
-        self._quiet = quiet
-        self._shown = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[last]}", style="dim", markup=False),
-            console=self._screen,
-            # One redraw a second: drawing costs time on the machine that is being measured.
-            refresh_per_second=1,
-            auto_refresh=False,
-            transient=True,
-            disable=quiet or not self._screen.is_terminal,
-        )
-        self._task = self._shown.add_task("starting", total=None, last="")
-
-    def __enter__(self) -> _Bar:
-        self._shown.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._shown.stop()
-
-    def phase(self, text: str) -> None:
-        """A new phase begins."""
-        if not self._quiet and not self._screen.is_terminal:
-            self._screen.print(text)
-        self._shown.update(self._task, description=text, refresh=True)
-
-    def advance(self, progress: Any) -> None:
-        """One more window; drawn between windows, never while one is open."""
-        self._shown.update(
-            self._task,
-            completed=progress.done,
-            total=progress.total,
-            last=f"{progress.cell.block_key} {progress.latency_ms:.4g} ms",
-            refresh=True,
-        )
 
 
 if __name__ == "__main__":
