@@ -39,9 +39,6 @@ def test_steps_alternate_and_lie_inside_what_the_host_saw(tmp_path: Path, monkey
     assert np.all(np.diff(steps.t_ns) > 0)
     assert all(a <= t for a, t in zip(asked, steps.t_ns[::2], strict=True))
     assert all(t <= b for b, t in zip(answered, steps.t_ns[1::2], strict=True))
-    # The agent makes ready first, so a burst may be shorter than asked, and what is told is what was run.
-    asked_ns = np.array(marker.BURST_S) * 1e9
-    assert np.all(steps.t_ns[1::2] - steps.t_ns[::2] <= 1.1 * asked_ns)
 
 
 def test_its_real_pattern_has_no_period() -> None:
