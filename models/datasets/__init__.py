@@ -2,7 +2,7 @@
 
 `train` is for weights and exits, `val` for thresholds and fitness, `test` is opened by nothing but verify. Each
 module is a plugin, named as on the command line, with `load(split, *, root, epoch, side)` returning a `Split`.
-Recorded data sets are read from `root`, by default a folder of the data set's name in `folder()`.
+Recorded data sets are read from `root`, by default a folder of the data set's name in `home()`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Split:
     """One split, as it is stored.
 
     images: (N, C, H, W) uint8. labels: (N,) int64, indices into `classes`. difficulty: (N,) float32 in 0 to 1, None
-    where the data set does not know it. A network reads (x / 255 − mean) / std, each (C,).
+    where the data set does not know it. source: (N,) int64, what an image was rendered from; None = each is its own.
+    A network reads (x / 255 − mean) / std, each (C,).
     """
 
     images: npt.NDArray[np.uint8]
@@ -38,6 +39,7 @@ class Split:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     difficulty: npt.NDArray[np.float32] | None = None
+    source: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,7 +53,8 @@ class Split:
     def take(self, rows: npt.NDArray[np.integer[Any]] | slice) -> Split:
         """The samples at these rows, in that order."""
         difficulty = None if self.difficulty is None else self.difficulty[rows]
-        return replace(self, images=self.images[rows], labels=self.labels[rows], difficulty=difficulty)
+        source = None if self.source is None else self.source[rows]
+        return replace(self, images=self.images[rows], labels=self.labels[rows], difficulty=difficulty, source=source)
 
     def inputs(self, rows: npt.NDArray[np.integer[Any]] | slice = slice(None)) -> npt.NDArray[np.float32]:
         """(n, C, H, W) float32: what a network reads, normalised."""
@@ -72,7 +75,7 @@ def names() -> tuple[str, ...]:
 def load(name: str, split: str, *, root: Path | None = None, epoch: int = 0, side: int | None = None) -> Split:
     """One split of a data set.
 
-    root: where its files lie, default `folder() / name`. epoch: a generated data set renders its training split anew
+    root: where its files lie, default `home() / name`. epoch: a generated data set renders its training split anew
     for every number; recorded ones ignore it. side: an image folder is scaled to it; others have a size of their own.
     Raises ConfigError for an unknown name or split, and for missing or broken files, naming what it looked for.
     """
@@ -81,7 +84,7 @@ def load(name: str, split: str, *, root: Path | None = None, epoch: int = 0, sid
     if epoch < 0:
         raise ConfigError(f"data set {name!r}: epoch {epoch} where 0 or more is expected")
     module = plugin.load(__name__, name)
-    found: Split = module.load(split, root=folder() / name if root is None else Path(root), epoch=epoch, side=side)
+    found: Split = module.load(split, root=home() / name if root is None else Path(root), epoch=epoch, side=side)
     return found
 
 
@@ -90,7 +93,7 @@ def generated(name: str) -> bool:
     return bool(getattr(plugin.load(__name__, name), "GENERATED", False))
 
 
-def folder() -> Path:
+def home() -> Path:
     """Where recorded data sets are looked for: `HWBENCH_DATA` if set, else `datasets` in the user's data folder."""
     chosen = os.environ.get("HWBENCH_DATA")
     return Path(chosen) if chosen else platformdirs.user_data_path("hwbench") / "datasets"

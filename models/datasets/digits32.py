@@ -56,6 +56,7 @@ def load(split: str, *, root: Path, epoch: int, side: int | None) -> Split:
         mean=MEAN,
         std=STD,
         difficulty=difficulty,
+        source=rows.astype(np.int64),
     )
 
 
