@@ -13,14 +13,16 @@ import numpy as np
 from hwbench.errors import ConfigError
 
 
-def static_int8(float_model: bytes, samples: Sequence[np.ndarray]) -> bytes:
+def static_int8(float_model: bytes, samples: Sequence[np.ndarray], real_outputs: Sequence[int] = ()) -> bytes:
     """Quantise a float TFLite file; samples: inputs (1, …) float32 as the graph takes them, which the ranges come from.
 
+    real_outputs: which outputs (by their place in the signature) stay real numbers, with the softmax before them: a
+    score in 256 steps between the extremes of the samples could not be held against a threshold.
     Raises ConfigError when ai-edge-quantizer is missing or refuses the graph.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
-        from ai_edge_quantizer import quantizer, recipe
+        from ai_edge_quantizer import quantizer, recipe, recipe_manager
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"static int8 needs the Python package {error.name!r}; install the extra `litert` (see the README)"
@@ -28,13 +30,47 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray]) -> bytes:
     signatures = Interpreter(model_content=float_model).get_signature_list()
     (signature, names), *_ = signatures.items()
     (name,) = names["inputs"]
-    quantize = quantizer.Quantizer(bytearray(float_model), recipe.static_wi8_ai8())
+    how = recipe_manager.RecipeManager()
+    how.load_quantization_recipe(recipe.static_wi8_ai8())
+    if real_outputs:
+        how.add_quantization_config(
+            regex=".*",
+            operation_name=recipe.TFLOperationName.SOFTMAX,
+            algorithm_key=recipe.AlgorithmName.NO_QUANTIZE,
+        )
+    quantize = quantizer.Quantizer(bytearray(float_model), how.get_quantization_recipe())
     try:
         ranges = quantize.calibrate({signature: [{name: s} for s in samples]}, num_threads=1)
         done = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"ai-edge-quantizer refuses the graph: {' '.join(str(error).split())}") from error
-    return bytes(done.quantized_model)
+    return _without_last_rounding(bytes(done.quantized_model), real_outputs)
+
+
+def _without_last_rounding(data: bytes, real_outputs: Sequence[int]) -> bytes:
+    """Let these outputs be what the quantiser rounds at the very end, and the signature name what the graph gives."""
+    if not real_outputs:
+        return data
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(data, 0)
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    quantize, dequantize = schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE
+    real_names = {f"output_{i}" for i in real_outputs}
+    for output in signature.outputs:
+        for operator in list(graph.operators):
+            code, (source, *_), (result, *_) = codes[operator.opcodeIndex], operator.inputs, operator.outputs
+            if code == quantize and result == output.tensorIndex and output.name.decode() in real_names:
+                graph.outputs = [source if t == result else t for t in graph.outputs]
+                graph.operators.remove(operator)
+                output.tensorIndex = source
+            elif code == dequantize and source == output.tensorIndex and result in graph.outputs:
+                output.tensorIndex = result  # the softmax reads real logits, which leave instead; the signature lags
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def digest(samples: Sequence[np.ndarray]) -> str:

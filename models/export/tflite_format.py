@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import logging
 import os
 import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
+from copy import deepcopy as copy_of
 from types import ModuleType
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hwbench.errors import ConfigError
 from models.export.graph import Runnable, run
@@ -38,7 +41,7 @@ def to_tflite(runnable: Runnable, x: torch.Tensor) -> bytes:
         litert_torch = _import()
         first = [] if runnable.takes_image or len(runnable.in_shape) != 3 else [0]
         spatial = [i for i, (_, shape) in enumerate(runnable.outputs) if len(shape) == 4]
-        module: nn.Module = runnable.module.eval()
+        module = folded(runnable.module)
         if first or spatial:
             module = litert_torch.to_channel_last_io(module, args=first, outputs=spatial)
         data = bytes(litert_torch.convert(module.eval(), (as_fed(runnable, x),)).model_content())
@@ -50,6 +53,18 @@ def to_tflite(runnable: Runnable, x: torch.Tensor) -> bytes:
                 f"{runnable.key}: TFLite's {name!r} differs from torch by {wrong:.1e} of its largest value"
             )
     return data
+
+
+def folded(module: nn.Module) -> nn.Module:
+    """A copy in eval mode whose batch normalisation is part of the convolution before it: a third less to convert."""
+    copy = copy_of(module).eval()
+    for parent in list(copy.modules()):
+        children = list(parent.named_children()) if isinstance(parent, nn.Sequential) else []
+        for (name, conv), (after, norm) in itertools.pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                delattr(parent, after)
+    return copy
 
 
 def as_fed(runnable: Runnable, x: torch.Tensor) -> torch.Tensor:

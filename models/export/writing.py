@@ -79,7 +79,8 @@ def _int8(runnable: Runnable, samples: torch.Tensor) -> bytes:
     floats = content(runnable, "tflite", samples)
     fed = as_fed(runnable, samples).numpy()
     with quiet():
-        data = quantization.static_int8(floats, [fed[i : i + 1] for i in range(len(fed))])
+        scores = [i for i, (name, _) in enumerate(runnable.outputs) if name == "score"]
+        data = quantization.static_int8(floats, [fed[i : i + 1] for i in range(len(fed))], scores)
         found = [outputs(data, fed[i : i + 1])[0] for i in range(min(4, len(fed)))]
     expected = channels_last(run(runnable.module, samples[: len(found)])[0]).numpy()
     r = quantization.correlation(expected, np.concatenate(found))
