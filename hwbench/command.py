@@ -15,6 +15,7 @@ import click
 
 from hwbench.errors import HwbenchError, nearest
 
+_OURS = ("hwbench", "models", "search")
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 
@@ -61,6 +62,16 @@ def run(group: click.Group, name: str, argv: Sequence[str] | None = None) -> int
         return _say(f"interrupted{_hint(error)}", INTERRUPTED, debug)
     except HwbenchError as error:
         return _say(str(error), error.exit_code, debug)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in _OURS:
+            return _last_resort(error, debug)
+        return _say(
+            f"{name}: this needs the Python package {package!r}, which is not installed here; "
+            "pip install 'hwbench-nas[search]', or see the extras in the README",
+            2,
+            debug,
+        )
     except BrokenPipeError:
         # The reader (head, less) has seen enough; Python would complain once more while it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -71,9 +82,14 @@ def run(group: click.Group, name: str, argv: Sequence[str] | None = None) -> int
                 f"the disk is full ({error.filename or 'while writing'}); free some space and run again", 4, debug
             )
         return _say(f"{error.filename or name}: {error.strerror or error}", 2, debug)
-    except Exception as error:  # the last resort of a command line: a bug, told in one line
-        text = str(error).splitlines()[0] if str(error) else ""
-        return _say(f"internal error, {type(error).__name__}: {text}; run again with --debug and report it", 4, debug)
+    except Exception as error:
+        return _last_resort(error, debug)
+
+
+def _last_resort(error: Exception, debug: bool) -> int:
+    """A bug, told in one line."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    return _say(f"internal error, {type(error).__name__}: {text}; run again with --debug and report it", 4, debug)
 
 
 def _hint(error: BaseException) -> str:
