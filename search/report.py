@@ -3,67 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
-from hwbench.errors import ConfigError
 from hwbench.fit import samples
 from hwbench.page import Block, Fact, Figure, Page, Section, Table, Text
 from hwbench.table import LatencyTable
 from search import figures, verify
-from search.cascade import Cascade
-from search.design import Design
-from search.front import read_csv
-from search.launch import open_problem
+from search.found import NEAR, Found
 from search.objective import Objective
-from search.problem import Problem
-from search.run import Run, read_designs, write_whole
-from search.verify import LATENCY_BAND, Verified
+from search.run import Run, write_whole
+from search.verify import LATENCY_BAND
 
-# A design this close to the most accurate one is what most people want: the same answers for less.
-_NEAR = 0.01
 _RESAMPLES = 2000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """All that a report is written from. promises: the rows of front.csv by design key, in its order."""
-
-    run: Run
-    problem: Problem
-    table: LatencyTable
-    designs: tuple[Design, ...]
-    promises: Mapping[str, Mapping[str, str]]
-    verified: tuple[Verified, ...]
-
-    @classmethod
-    def of(cls, run: Run) -> Found:
-        """Read a finished run; ConfigError when its search is not through."""
-        return cls(
-            run=run,
-            designs=read_designs(run.folder),
-            promises=read_csv(run.folder / "front.csv"),
-            problem=open_problem(run.config),
-            table=LatencyTable.read(run.config.table.path),
-            verified=tuple(verify.last(run)),
-        )
-
-    @property
-    def costs(self) -> tuple[Objective, ...]:
-        """The objectives beside accuracy."""
-        return tuple(o for o in self.problem.objectives if o.name != "accuracy")
-
-    def metric(self, name: str) -> np.ndarray:
-        """(n,) of the front's designs in its order, NaN where unknown."""
-        cells = [self.promises[d.key].get(name, "") for d in self.designs]
-        return np.array([float(c) if c else np.nan for c in cells])
-
-    def chosen(self) -> Design:
-        """The cheapest design near the surest one; with exits where the front has such."""
-        accuracy = self.metric("accuracy")
-        near = [d for d, a in zip(self.designs, accuracy, strict=True) if a >= accuracy.max() - _NEAR]
-        return next((d for d in near if len(d.stages) > 1), near[0])
 
 
 def write(run: Run) -> None:
@@ -105,7 +57,7 @@ def _facts(found: Found) -> list[Fact]:
         facts.append(
             Fact(
                 value=f"{_number(chosen[objective.name])} {objective.unit}",
-                label=f"{objective.name.rpartition('_')[0]} of the cheapest within {100 * _NEAR:.0f} point of it",
+                label=f"{objective.name.rpartition('_')[0]} of the cheapest within {100 * NEAR:.0f} point of it",
                 remark=f"{100 * share:.0f} % of the surest; {chosen.get(_evidence(objective.name), '') or 'counted'}",
             )
         )
@@ -261,7 +213,7 @@ def _threshold(found: Found) -> list[Block]:
     design = found.chosen()
     if len(design.stages) < 2 or not found.costs:
         return []
-    cascade, placed, level, point = choice(found, design)
+    cascade, placed, level, point = found.choice(design)
     first = int(np.flatnonzero(placed)[0])
     levels = np.repeat(level[None], cascade.levels.shape[0], axis=0)
     levels[:, first] = np.arange(cascade.levels.shape[0])
@@ -283,60 +235,44 @@ def _threshold(found: Found) -> list[Block]:
     ]
 
 
-def choice(found: Found, design: Design) -> tuple[Cascade, np.ndarray, np.ndarray, np.ndarray]:
-    """A design as the arguments of its cascade: (cascade, placed (S,), level (S,), point (1,))."""
-    result = found.run.store.get(design.answers or "")
-    if result is None:
-        raise ConfigError(
-            f"{found.run.store.path}: the answers behind design {design.key} are gone; run: search resume"
-        )
-    genes = np.array(design.stages[0].genes, dtype=np.int16)
-    cascade = found.problem.cascade(genes, result)
-    positions = result.arrays["positions"].tolist()
-    placed, level = np.zeros(len(positions), dtype=bool), np.zeros(len(positions), dtype=np.uint8)
-    for stage in design.stages:
-        at = positions.index(stage.position)
-        placed[at] = True
-        if stage.threshold is not None:
-            level[at] = int(np.abs(cascade.levels[:, at] - np.float32(stage.threshold)).argmin())
-    point = cascade.settings[-1].index(design.stages[-1].setting)
-    return cascade, placed, level, np.array([point])
-
-
 def _gap(found: Found) -> list[Block]:
     if not found.verified:
         return []
     rng = np.random.default_rng(0)
     rows = []
     for v in found.verified:
-        val, test = _right(v.val[-1].arrays), _right(v.test.arrays)
-        gap = 100 * (test.mean() - val.mean())
+        val, test = (_right_by_source(r.arrays) for r in (v.val[-1], v.test))
+        gap = 100 * (_accuracy(test) - _accuracy(val))
         low, high = 100 * np.quantile(_resampled(test, rng) - _resampled(val, rng), [0.025, 0.975])
-        rows.append(
-            [
-                v.design.key,
-                f"{100 * val.mean():.2f}",
-                f"{100 * test.mean():.2f}",
-                f"{gap:+.2f}",
-                f"{low:+.2f} to {high:+.2f}",
-            ]
-        )
+        both = [f"{100 * _accuracy(split):.2f}" for split in (val, test)]
+        rows.append([v.design.key, *both, f"{gap:+.2f}", f"{low:+.2f} to {high:+.2f}"])
+    sources = len(_right_by_source(found.verified[0].test.arrays))
     return [
         Text(
-            text="The search saw train and val; test was opened by the verification. The interval resamples both sets "
-            "as independent samples; where several samples show one source image, the true interval is wider."
+            text="The search saw train and val; test was opened by the verification. The interval resamples source "
+            f"images ({sources} in test), as renderings of one image are right or wrong together."
         ),
         Table(header=["design", "val %", "test %", "gap, points", "95 %"], rows=rows),
     ]
 
 
-def _right(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    return np.asarray(arrays["answer"] == arrays["label"], dtype=np.float64)
+def _right_by_source(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(sources, 2): right answers and samples of each source image; where none is known every sample is its own."""
+    right = arrays["answer"] == arrays["label"]
+    group = arrays.get("source", np.arange(len(right)))
+    _, inverse = np.unique(group, return_inverse=True)
+    return np.stack([np.bincount(inverse, weights=right), np.bincount(inverse)], axis=1)
 
 
-def _resampled(right: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(_RESAMPLES,) bootstrap means of a 0/1 array: binomial, as the samples are exchangeable."""
-    return np.asarray(rng.binomial(len(right), right.mean(), size=_RESAMPLES) / len(right))
+def _accuracy(by_source: np.ndarray) -> float:
+    right, samples = by_source.sum(axis=0)
+    return float(right / samples)
+
+
+def _resampled(by_source: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(_RESAMPLES,) accuracies of bootstrap samples of the source images."""
+    drawn = by_source[rng.integers(len(by_source), size=(_RESAMPLES, len(by_source)))].sum(axis=1)
+    return np.asarray(drawn[:, 0] / drawn[:, 1])
 
 
 def _residuals(found: Found) -> list[Block]:

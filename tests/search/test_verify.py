@@ -14,8 +14,9 @@ import pytest
 from hwbench import command
 from models.space import load_space
 from models.supernet import create, save
-from search import launch, report, verify
+from search import launch, verify
 from search.cli import group
+from search.found import Found
 from search.run import Run, read_config
 from search.strategy import Budget
 from tests.search import priced
@@ -60,11 +61,11 @@ def test_the_board_decides_as_the_search_did_sample_by_sample(found: Path, capsy
     assert [row["predicted_accuracy"] for row in rows] == [row["measured_accuracy"] for row in rows]
     assert [row["predicted_exit_rates"] for row in rows] == [row["measured_exit_rates"] for row in rows]
     with Run.start(found, read_config(found)) as opened:
-        told = report.Found.of(opened)
+        told = Found.of(opened)
         with_exits = [v for v in told.verified if len(v.design.stages) > 1]
         assert with_exits
         for v in with_exits:
-            cascade, placed, level, _ = report.choice(told, v.design)
+            cascade, placed, level, _ = told.choice(v.design)
             stages = np.flatnonzero(placed)
             leaves = cascade.score[:, stages] >= np.array([cascade.threshold(s, int(level[s])) for s in stages])
             leaves[:, -1] = True
