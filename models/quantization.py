@@ -22,7 +22,8 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray], real_outputs:
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
-        from ai_edge_quantizer import quantizer, recipe, recipe_manager
+        from ai_edge_quantizer import calibrator, quantizer, recipe, recipe_manager
+        from ai_edge_quantizer.utils import qsv_utils
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"static int8 needs the Python package {error.name!r}; install the extra `litert` (see the README)"
@@ -39,9 +40,12 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray], real_outputs:
             algorithm_key=recipe.AlgorithmName.NO_QUANTIZE,
         )
     quantize = quantizer.Quantizer(bytearray(float_model), how.get_quantization_recipe())
+    # The quantiser's own habit is a moving average of each sample's extremes, which cuts off what is above average;
+    # fed sample by sample, a classifier's logits lose their upper third.
+    observer = calibrator.Calibrator(bytearray(float_model), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
     try:
-        ranges = quantize.calibrate({signature: [{name: s} for s in samples]}, num_threads=1)
-        done = quantize.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
+        observer.calibrate({signature: [{name: s} for s in samples]}, how)
+        done = quantize.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"ai-edge-quantizer refuses the graph: {' '.join(str(error).split())}") from error
     return _without_last_rounding(bytes(done.quantized_model), real_outputs)
@@ -51,7 +55,7 @@ def _without_last_rounding(data: bytes, real_outputs: Sequence[int]) -> bytes:
     """Let these outputs be what the quantiser rounds at the very end, and the signature name what the graph gives."""
     if not real_outputs:
         return data
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped]
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(data, 0)
