@@ -28,7 +28,7 @@ from search.strategy import Budget, Strategy
 from search.task import File, array_sha256
 
 BUDGETS = {
-    "small": Budget(outer_generations=3, outer_population=12, survivors=4, inner_generations=30, inner_population=60),
+    "small": Budget(outer_generations=3, outer_population=10, survivors=3, inner_generations=20, inner_population=50),
     "medium": Budget(outer_generations=6, outer_population=24, survivors=6, inner_generations=50, inner_population=100),
     # HADAS' configuration: 64 backbones × 7 generations, the best 10 of each with 50 choices × 7 generations inside.
     "paper": Budget(outer_generations=7, outer_population=64, survivors=10, inner_generations=7, inner_population=50),

@@ -87,7 +87,7 @@ class Shown:
         if self._hypervolume is not None:
             said.append(f"hypervolume {self._hypervolume:.4g}")
         if self._computed:
-            said.append(f"{self._computed / (time.monotonic() - self._start):.1f}/s")
+            said.append(f"{self._computed / (time.monotonic() - self._start):.2g}/s")
         if (left := self._seconds_left()) is not None:
             said.append(f"{_minutes(left)} left")
         return " · ".join(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,14 +34,40 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the host's table."""
+    folder = tmp_path_factory.mktemp("tables")
+    priced.table(load_space("digits")).write(folder / "host" / "onnxruntime-digits")
+    return folder
+
+
 @pytest.fixture
-def ready(outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: Path) -> list[str]:
-    """A folder with a table, and the options of a search that takes a second."""
+def ready(outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: Path, tables: Path) -> list[str]:
+    """An empty folder, and the options of a search that takes a second."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HWBENCH_TABLES", str(tmp_path / "tables"))
-    priced.table(load_space("digits")).write(tmp_path / "tables" / "host" / "onnxruntime-digits")
+    monkeypatch.setenv("HWBENCH_TABLES", str(tables))
     monkeypatch.setitem(launch.BUDGETS, "small", TINY)
     return ["run", "--objective", "latency", "--dataset", "few", "--checkpoint", str(untrained), "--workers", "0"]
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the first finished search is kept for the tests that need one."""
+    return tmp_path_factory.mktemp("kept") / "run"
+
+
+@pytest.fixture
+def finished(ready: list[str], kept: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The folder of a finished search with the options of `ready`."""
+    folder = Path("runs/latency-digits-host-0")
+    if not kept.exists():
+        assert 0 == search(*ready)
+        shutil.copytree(folder, kept)
+        capsys.readouterr()
+    elif not folder.exists():
+        shutil.copytree(kept, folder)
+    return folder
 
 
 def search(*words: str) -> int:
@@ -78,17 +105,14 @@ def test_json_tells_every_design(ready: list[str], capsys: pytest.CaptureFixture
     assert (6, 2) == (said["backbones"], said["inner_searches"])
 
 
-def test_a_finished_run_is_not_searched_again(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_not_searched_again(
+    finished: Path, ready: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     """It is said, and the files stay as they were."""
+    before = {p.name: p.read_bytes() for p in finished.glob("*.[cj]s*")}
     assert 0 == search(*ready)
-    folder = Path("runs/latency-digits-host-0")
-    before = {p.name: p.read_bytes() for p in folder.glob("*.[cj]s*")}
-    first = capsys.readouterr().out
-    assert 0 == search(*ready)
-    out, err = capsys.readouterr()
-    assert first == out
-    assert "finished before" in err
-    assert before == {p.name: p.read_bytes() for p in folder.glob("*.[cj]s*")}
+    assert "finished before" in capsys.readouterr().err
+    assert before == {p.name: p.read_bytes() for p in finished.glob("*.[cj]s*")}
 
 
 def test_an_unkeepable_limit_is_a_finding(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,43 +144,55 @@ def test_kept_limits_are_kept_by_every_design(ready: list[str], capsys: pytest.C
         (["--backend", "litert"], "hwbench profile --target host --backend litert --space digits"),
         (["--table", "nowhere.csv"], "hwbench profile"),
         (["--checkpoint", "nowhere.safetensors"], "search train --space digits"),
-        (["--space", "sdu", "--table", "tables/host/onnxruntime-digits.csv", "--dataset", "few"], "is the table of"),
+        (["--space", "sdu", "--table", "TABLES/host/onnxruntime-digits.csv", "--dataset", "few"], "is the table of"),
         (["--max-latency-ms", "-1"], "--max-latency-ms"),
         (["--threads", "3"], "known: cpu fp32 batch=1 threads=1"),
         (["--objectives", "latency"], "--objective"),
     ],
 )
 def test_wrong_words_are_one_line_with_a_way_out(
-    ready: list[str], capsys: pytest.CaptureFixture[str], words: list[str], text: str
+    ready: list[str], tables: Path, capsys: pytest.CaptureFixture[str], words: list[str], text: str
 ) -> None:
     """Exit code 2; no traceback."""
-    assert 2 == search(*ready, *words)
+    assert 2 == search(*ready, *(word.replace("TABLES", str(tables)) for word in words))
     assert text in line(capsys)
 
 
-def test_resume_shows_what_changed(ready: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_shows_what_changed(finished: Path, tables: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A table measured anew is another table."""
-    assert 0 == search(*ready)
-    capsys.readouterr()
-    table = tmp_path / "tables" / "host" / "onnxruntime-digits.csv"
+    table = tables / "host" / "onnxruntime-digits.csv"
     text = table.read_text()
     table.write_text(text.replace("0.00", "0.01", 1))
-    assert 2 == search("resume", "runs/latency-digits-host-0")
+    try:
+        assert 2 == search("resume", str(finished))
+    finally:
+        table.write_text(text)
     said = line(capsys)
     assert "table.sha256: " in said
     assert str(table) in said
 
 
-def test_a_broken_store_is_one_line(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_store_is_one_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Naming the file."""
-    assert 0 == search(*ready)
-    capsys.readouterr()
-    store = Path("runs/latency-digits-host-0/store.sqlite")
+    store = finished / "store.sqlite"
     for extra in ("-wal", "-shm"):
         store.with_name(store.name + extra).unlink(missing_ok=True)
     store.write_bytes(store.read_bytes()[:5000])
-    assert 2 == search("resume", "runs/latency-digits-host-0")
+    assert 2 == search("resume", str(finished))
     assert "store.sqlite" in line(capsys)
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was computed is in the store; with space again the run ends."""
+    file = finished / "evaluations.csv"
+    whole = file.read_text()
+    file.unlink()
+    file.symlink_to("/dev/full")
+    assert 4 == search("resume", str(finished), "--workers", "0")
+    assert "the disk is full" in capsys.readouterr().err.splitlines()[-1]
+    file.unlink()
+    assert 0 == search("resume", str(finished), "--workers", "0")
+    assert whole == file.read_text()
 
 
 def test_resume_of_no_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,10 +202,9 @@ def test_resume_of_no_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_interrupted_and_resumed_it_finds_the_same(
-    ready: list[str], outside: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, ready: list[str], outside: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ctrl-C anywhere: exit code 130, how to go on, and then the front of a run that nobody stopped."""
-    assert 0 == search(*ready, "--out", "whole")
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, OUTSIDE, outside)))}
     program = "from search import launch; from tests.search.test_cli import TINY; launch.BUDGETS['small'] = TINY; " \
@@ -188,7 +223,7 @@ def test_interrupted_and_resumed_it_finds_the_same(
     assert 130 == running.wait()
     assert 0 == search("resume", "stopped", "--workers", "0")
     for name in ("front.csv", "designs.json", "evaluations.csv"):
-        assert Path("whole", name).read_text() == Path("stopped", name).read_text()
+        assert (finished / name).read_text() == Path("stopped", name).read_text()
 
 
 def test_space_show_tells_size_genes_and_ends(capsys: pytest.CaptureFixture[str]) -> None:
