@@ -30,12 +30,16 @@ _FIRST_BETA, _SECOND_BETA = 0.9, 0.99  # a second moment that follows within the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExitRecipe:
-    """How heads are trained. samples: of the training split; learning_rate: falls to 0 in a half cosine."""
+    """How heads are trained. samples: of the training split; learning_rate: falls to 0 in a half cosine.
+
+    The rate is high for Adam: a head's pooled features are small numbers, and its convolution's scale does not matter
+    before the normalisation. At 0.01 the exits of `digits` stay 3 to 30 points less accurate after as many steps.
+    """
 
     samples: int = 2048
-    epochs: int = 5
-    batch: int = 128
-    learning_rate: float = 0.01
+    epochs: int = 3
+    batch: int = 64
+    learning_rate: float = 0.15
     temperature: float = 2.0
 
 
