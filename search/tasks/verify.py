@@ -2,7 +2,7 @@
 
 Reads the file `checkpoint` and, as arrays, the state that the design's `answers` task trained.
 Arrays of the result, N samples: node (N,) int16 index of the stage that answered, answer (N,) int64,
-t_ns (N,) int64 from input to answer, label (N,), and difficulty and source (N,) where the data set knows them.
+t_ns (N,) int64 of the stages that ran, label (N,), and difficulty and source (N,) where the data set knows them.
 Values: latency_ms (of an input, a robust mean), mean_latency_ms (the plain one), accuracy, energy_mj (net, None without
 a meter), exit_rates, board, runtime.
 """
