@@ -8,6 +8,7 @@ Source: J. Yu and T. Huang, "Universally Slimmable Networks", §3; the weights o
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import pickle
 import time
@@ -190,7 +191,10 @@ def _write(
     temporary = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"schema": _SCHEMA, "key": key, "epoch": epoch, "spent": [spent.seconds, spent.cpu_seconds]}
-    torch.save({**state, "supernet": supernet.state_dict(), "optimizer": optimizer.state_dict()}, temporary)
+    # Through memory: torch reports a full disk as a RuntimeError, Python as what it is.
+    buffer = io.BytesIO()
+    torch.save({**state, "supernet": supernet.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+    temporary.write_bytes(buffer.getvalue())
     temporary.replace(path)
 
 
