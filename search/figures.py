@@ -59,8 +59,8 @@ def promise(
     predicted: np.ndarray, measured: np.ndarray, low: np.ndarray, high: np.ndarray, label: str, band: float
 ) -> str:
     """Promise against measurement, each (n,), with the measurement's interval; the band is ±`band` (relative)."""
-    drawing, axes = _axes(5.2, 4.2)
-    most = float(np.nanmax([predicted.max(), measured.max()])) * 1.08
+    drawing, axes = _axes(7.6, 4.6)
+    most = float(max(predicted.max(), measured.max(), high.max())) * 1.05
     line = np.array([0.0, most])
     axes.fill_between(line, line * (1 - band), line * (1 + band), color="#e3eef4", label=f"±{100 * band:.0f} %")
     axes.plot(line, line, color=SOFT, lw=1)
