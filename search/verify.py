@@ -11,26 +11,32 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from hwbench.errors import ConfigError
+from hwbench.errors import ConfigError, Finding, Inconclusive
 from hwbench.measurement import Interval
 from hwbench.store import Result, Store
 from hwbench.summary import over_sessions
+from hwbench.table import LatencyTable
+from models.space import load_space
 from search.design import ADAPTER, Design
 from search.front import read_csv
 from search.run import Run, read_designs, write_whole
 from search.task import File, Task, run
+from search.tasks.verify import CALM
 
 # What the project asks of itself: mean latency within 5 % and accuracy within half a point of the promise.
 LATENCY_BAND, ACCURACY_BAND = 0.05, 0.005
 COLUMNS = (
     *("design", "predicted_latency_ms", "measured_latency_ms", "measured_low_ms", "measured_high_ms"),
     *("predicted_energy_mj", "measured_energy_mj", "predicted_accuracy", "measured_accuracy", "test_accuracy"),
-    *("predicted_exit_rates", "measured_exit_rates", "samples", "verdict"),
+    *("predicted_exit_rates", "measured_exit_rates", "samples", "drift_percent", "verdict"),
 )
 _ROUND = "verify round"
+# Blocks of the table that run beside a design, to tell a drift of the machine from a broken promise.
+_CONTROLS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +63,20 @@ class Verified:
         return self.latency_ms.value / self.promised["latency_ms"] - 1
 
     @property
+    def drift(self) -> float:
+        """How much slower the table's own blocks ran beside this design than in the table, as a share."""
+        return float(np.median([r.values["drift"] for r in self.val]))
+
+    @property
     def verdict(self) -> str:
-        """`kept`, or what was not: `latency`, `accuracy`, `latency+accuracy`."""
+        """`kept`, or what was not, joined by +: `latency`, `accuracy`; `drifted` for a latency that the machine's own
+        drift explains, which is then neither kept nor broken.
+        """
         broken = []
         if abs(self.latency_error) > LATENCY_BAND:
-            broken.append("latency")
+            beside_drift = (1 + self.latency_error) / (1 + self.drift) - 1
+            explained = abs(self.drift) > CALM and abs(beside_drift) <= LATENCY_BAND
+            broken.append("drifted" if explained else "latency")
         if abs(self.accuracy - self.promised["accuracy"]) > ACCURACY_BAND:
             broken.append("accuracy")
         return "+".join(broken) or "kept"
@@ -151,6 +166,7 @@ def to_csv(verified: Sequence[Verified]) -> str:
                 _rates(v.promised_exit_rates),
                 _rates(v.exit_rates),
                 len(v.val[0].arrays["label"]),
+                f"{100 * v.drift:.2f}",
                 v.verdict,
             ]
         )
@@ -171,11 +187,24 @@ def _task(opened: Run, design: Design, split: str, attempt: int, repeats: int) -
             "split": split,
             "attempt": attempt,
             "repeats": repeats,
+            "controls": _controls(opened, design),
         },
         arrays={name: array for name, array in trained.arrays.items() if name.startswith(("norm/", "head/"))},
         files={"checkpoint": file},
         needs={f"board:{design.stages[0].target}": 1.0},
     )
+
+
+def _controls(opened: Run, design: Design) -> dict[str, float]:
+    """The slowest few blocks of the design's backbone, with their latency in the table."""
+    space = load_space(opened.config.space)
+    table = LatencyTable.read(opened.config.table.path)
+    stage = design.stages[-1]
+    ids = set(space.block_ids(np.array([stage.genes]))[0].tolist()) - {-1}
+    keys = [space.blocks[i].key for i in ids]
+    rows, _ = table.rows("latency_ms", keys, [stage.setting])
+    slowest = np.argsort(-rows[0], kind="stable")[:_CONTROLS]
+    return {keys[i]: float(rows[0, i]) for i in slowest}
 
 
 def _trained(store: Store, design: Design) -> Result:
@@ -221,13 +250,31 @@ def _rates(rates: Sequence[float]) -> str:
 def summary(verified: Sequence[Verified]) -> str:
     """One line: how many promises were kept, and by how much the others were not."""
     kept = sum(v.verdict == "kept" for v in verified)
+    drifted = sum("drifted" in v.verdict for v in verified)
     latency = 100 * float(np.median([abs(v.latency_error) for v in verified]))
     points = 100 * max(abs(v.accuracy - v.promised["accuracy"]) for v in verified)
+    undecided = f", {drifted} undecided because the machine drifted" if drifted else ""
     return (
-        f"{kept} of {len(verified)} designs kept their promise (latency within {100 * LATENCY_BAND:.0f} %, accuracy "
-        f"within {100 * ACCURACY_BAND:.1f} points); median latency error {latency:.1f} %, largest accuracy error "
-        f"{points:.2f} points"
+        f"{kept} of {len(verified)} designs kept their promise{undecided} (latency within {100 * LATENCY_BAND:.0f} %, "
+        f"accuracy within {100 * ACCURACY_BAND:.1f} points); median latency error {latency:.1f} %, largest accuracy "
+        f"error {points:.2f} points"
     )
+
+
+def judge(verified: Sequence[Verified], folder: Path) -> None:
+    """Raises Finding when fewer than nine in ten promises were kept, Inconclusive when a drift may explain that."""
+    kept = sum(v.verdict == "kept" for v in verified)
+    broken = sum(v.verdict not in ("kept", "drifted") for v in verified)
+    if broken > 0.1 * len(verified):
+        raise Finding(
+            f"{folder}: {kept} of {len(verified)} promises kept, {broken} broken; see {folder / 'verify.csv'}"
+        )
+    if kept < 0.9 * len(verified):
+        drift = 100 * float(np.median([v.drift for v in verified]))
+        raise Inconclusive(
+            f"{folder}: {kept} of {len(verified)} promises kept, but the machine now runs the table's own blocks "
+            f"{drift:+.0f} % slower than when they were measured; wait for a quiet moment, or profile again"
+        )
 
 
 def to_text(verified: Sequence[Verified]) -> str:

@@ -3,12 +3,13 @@
 Reads the file `checkpoint` and, as arrays, the state that the design's `answers` task trained.
 Arrays of the result, N samples: node (N,) int16 index of the stage that answered, answer (N,) int64,
 t_ns (N,) int64 of the stages that ran, label (N,), and difficulty and source (N,) where the data set knows them.
-Values: latency_ms (of an input, a robust mean), mean_latency_ms (the plain one), accuracy, energy_mj (net, None without
-a meter), exit_rates, board, runtime.
+Values: latency_ms (of an input, a robust mean), mean_latency_ms (the plain one), drift (how much slower the table's own
+blocks ran meanwhile), tries, accuracy, energy_mj (net, None without a meter), exit_rates, board, runtime.
 """
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ from hwbench.board import Board, open_board
 from hwbench.deploy import run_plan
 from hwbench.energy import integrate
 from hwbench.errors import Inconclusive
-from hwbench.session import Answers
+from hwbench.session import Answers, Session, WindowSpec
+from hwbench.setting import Setting
 from hwbench.store import Result
 from hwbench.target import find_target
 from hwbench.workload import Bundle
@@ -32,6 +34,11 @@ from search.task import Task
 
 version = 1
 _IDLE_S = 2.0
+# A machine that runs its controls this much slower or faster than in the table is not the one that was promised for;
+# shared machines have such moments, so the run is taken again, and the calmest one counts.
+CALM = 0.03
+_TRIES = 3
+_CONTROL = WindowSpec(min_runs=50, min_time_s=0.03, max_time_s=1.0)
 
 
 class Args(BaseModel):
@@ -40,6 +47,7 @@ class Args(BaseModel):
     design: as designs.json says it.  split: `val`, on which the promise was made, or `test`.
     attempt: which repetition of the same question; nothing is random here, but a board is not a function.
     repeats: each sample runs so often in a row and its median time counts.
+    controls: latency_ms by block key of a few rows of the table that the promise was made from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +56,7 @@ class Args(BaseModel):
     split: str
     attempt: int
     repeats: int
+    controls: dict[str, float]
 
 
 def run(task: Task, rng: np.random.Generator) -> Result:
@@ -58,12 +67,28 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     data = datasets.load(args.dataset, args.split)
     inputs = data.inputs()
     with open_board(find_target(first.target), backend=first.backend, wait=True) as board:
-        bundle = _exported(task, args.dataset, design, board.backend.formats(first.setting.precision)[:1])
+        formats = board.backend.formats(first.setting.precision)[:1]
+        bundle = _exported(task, args.dataset, design, formats)
+        blocks = _blocks(first.space, formats)
         board.apply(first.setting)
         idle_mw = board.idle_mw(_IDLE_S)
-        answers = run_plan(
-            board, bundle, bundle.plans[0], first.setting, inputs, probes=board.probes(), repeats=args.repeats
-        )
+        tries: list[tuple[float, Answers]] = []
+        while len(tries) < _TRIES and not (tries and abs(tries[-1][0]) <= CALM):
+            with board.session(first.setting) as session:
+                before = _slowdowns(board, session, blocks, first.setting, args.controls)
+                answers = run_plan(
+                    board,
+                    bundle,
+                    bundle.plans[0],
+                    first.setting,
+                    inputs,
+                    probes=board.probes(),
+                    repeats=args.repeats,
+                    session=session,
+                )
+                after = _slowdowns(board, session, blocks, first.setting, args.controls)
+            tries.append((float(np.median([*before, *after])) - 1, answers))
+        drift, answers = min(tries, key=lambda t: abs(t[0]))
         energy_mj = _energy_mj(board, answers, idle_mw, len(inputs) * args.repeats)
         identity = dict(board.identity(first.setting))
     arrays = {
@@ -79,6 +104,8 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     return Result(
         values={
             "latency_ms": _latency_ms(answers),
+            "drift": drift,
+            "tries": len(tries),
             "mean_latency_ms": float(answers.t_ns.mean()) / 1e6,
             "accuracy": float((answers.answer == data.labels).mean()),
             "energy_mj": energy_mj,
@@ -92,23 +119,46 @@ def run(task: Task, rng: np.random.Generator) -> Result:
 
 # One design is run several times in a process; its export, which takes longer than a run, is made once.
 _bundles: dict[tuple[str, ...], Bundle] = {}
+# Removed when the process ends.
 _scratch: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def _exported(task: Task, dataset: str, design: Design, formats: tuple[str, ...]) -> Bundle:
     key = (design.key, dataset, *formats, *sorted(task.reads.values()))
     if key not in _bundles:
-        if not _scratch:
-            _scratch.append(tempfile.TemporaryDirectory(prefix="hwbench-"))
+        _scratch.append(tempfile.TemporaryDirectory(prefix="hwbench-"))
         _bundles[key] = export.bundle(
             design,
             checkpoint=task.files["checkpoint"].path,
             state=task.arrays,
             dataset=dataset,
             formats=formats,
-            out=Path(_scratch[0].name) / str(len(_bundles)),
+            out=Path(_scratch[-1].name),
         )
     return _bundles[key]
+
+
+@functools.lru_cache(maxsize=1)
+def _blocks(space: str, formats: tuple[str, ...]) -> Bundle:
+    """The space's blocks as they were profiled."""
+    from models.export import exporter
+
+    scratch = tempfile.TemporaryDirectory(prefix="hwbench-")
+    _scratch.append(scratch)
+    return exporter(f"space:{space}", formats=formats, out=Path(scratch.name))
+
+
+def _slowdowns(
+    board: Board, session: Session, blocks: Bundle, setting: Setting, controls: Mapping[str, float]
+) -> list[float]:
+    """How long each control takes now, over what the table says."""
+    found = []
+    for key, latency_ms in controls.items():
+        session.load(board.prepare(blocks, blocks.workload(key), setting))
+        raw = session.window([key], _CONTROL, ())
+        session.drop(key)
+        found.append(float(np.median(raw.run_ns)) / 1e6 / latency_ms)
+    return found
 
 
 def _latency_ms(answers: Answers) -> float:
