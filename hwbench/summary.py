@@ -22,8 +22,12 @@ def summarise(workload: Workload, windows: Sequence[Window], power: DeclaredPowe
     latency = over_sessions([median_ms(window.run_ns) for window in windows])
     evidence: dict[str, Evidence] = {"latency": MEASURED}
     joules = [window.energy_mj for window in windows if window.energy_mj is not None]
+    flags = _flags(windows)
     energy_mj: Interval | None = None
-    if joules:
+    if joules and median(joules) <= 0:
+        # The load did not stand out of the idle baseline: that is no energy of 0, it is an unknown one.
+        flags = (*flags, "energy_below_idle")
+    elif joules:
         energy_mj, evidence["energy"] = over_sessions(joules), MEASURED
     elif power is not None:
         energy_mj = _declared(workload, windows[0], power, latency)
@@ -36,17 +40,20 @@ def summarise(workload: Workload, windows: Sequence[Window], power: DeclaredPowe
         latency_ms=latency,
         energy_mj=energy_mj,
         peak_memory_mb=median(peaks) / 1e6 if peaks else None,
-        flags=_flags(windows),
+        flags=flags,
         evidence=evidence,
     )
 
 
 def over_sessions(values: Sequence[float]) -> Interval:
-    """Median of one value a session, with its 95 % interval; a single session has none."""
+    """Median of one value a session, with its 95 % interval; a single session has none.
+
+    Times and energies end at 0, while Student's t of few sessions that disagree reaches below it.
+    """
     interval = median_interval(values)
     if interval is None:
         return Interval(value=median(values))
-    return Interval(value=median(values), low=interval[0], high=interval[1])
+    return Interval(value=median(values), low=max(interval[0], 0.0), high=interval[1])
 
 
 def _declared(workload: Workload, window: Window, power: DeclaredPower, latency: Interval) -> Interval | None:

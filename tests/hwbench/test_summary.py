@@ -46,6 +46,21 @@ def test_single_session_has_no_interval() -> None:
     assert (over_sessions([3.0]).low, over_sessions([3.0]).high) == (None, None)
 
 
+def test_interval_of_sessions_that_disagree_ends_at_zero() -> None:
+    """Student's t of 0.1, 0.1 and 0.5 ms reaches below 0; a table with such a bound could not be read back."""
+    found = over_sessions([0.1, 0.1, 0.5])
+    assert found.low == 0.0
+    assert found.high is not None and found.high > 0.5
+
+
+def test_energy_below_the_idle_baseline_is_unknown() -> None:
+    """A load that does not stand out of idle has no energy, measured or declared, and its row says why."""
+    found = summarise(_WORKLOAD, [_window(n, [1.0], energy_mj=e) for n, e in enumerate([-0.2, -0.1, 0.1])], _POWER)
+    assert found.energy_mj is None
+    assert "energy" not in found.evidence
+    assert found.flags == ("energy_below_idle",)
+
+
 def test_measured_energy_counts_where_there_is_one() -> None:
     """Windows without energy are left out, not taken as 0; the declared model stays silent."""
     windows = [_window(n, [1.0], energy_mj=e) for n, e in enumerate([4.0, None, 6.0])]
