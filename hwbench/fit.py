@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from hwbench import composition
 from hwbench.composition import Composition
+from hwbench.errors import ConfigError
 from hwbench.measurement import Cell, Measurement
 from hwbench.row import METRICS, Row
 from hwbench.setting import Setting
 from hwbench.table import LatencyTable, Origin, RuntimeSection, SessionSection
-from hwbench.workload import Bundle
+from hwbench.workload import Bundle, Workload
 
 Parts = Mapping[str, tuple[tuple[str, int], ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Samples:
+    """What a composition is fitted on, or held against: (n,) whole networks and segments whose parts all have rows.
+
+    sums, counts: of their rows.  elements: that each returns, less those that its blocks return; None where a table
+    does not say.  measured: their values.
+    """
+
+    sums: np.ndarray
+    counts: np.ndarray
+    elements: np.ndarray | None
+    measured: np.ndarray
+
+    def predict(self, by: Composition) -> np.ndarray:
+        """(n,) values by a composition; ConfigError when it needs elements and they are unknown."""
+        if self.elements is None and by.layout:
+            raise ConfigError(
+                f"{by.metric} at {by.setting}: the table does not say what its graphs return; profile again"
+            )
+        return by.from_sums(self.sums, self.counts, 0.0 if self.elements is None else self.elements)
 
 
 def tabulate(
@@ -32,37 +59,48 @@ def tabulate(
     rows = {m.cell: _row(m, kinds[m.cell.block_key]) for m in measurements}
     measured = {cell.block_key for cell in rows}
     parts = {w.block_key: w.parts for w in bundle.workloads if w.parts and w.block_key in measured}
+    returned = {w.block_key: _elements(w) for w in bundle.workloads}
     return LatencyTable(
         origin=origin,
         runtime=runtime,
         row=rows,
         parts=parts,
-        compositions=compositions(rows, parts),
+        returned=returned,
+        compositions=compositions(rows, parts, returned),
         sessions=tuple(sessions),
     )
 
 
-def compositions(rows: Mapping[Cell, Row], parts: Parts) -> tuple[Composition, ...]:
-    """One composition for each metric and setting (without clocks) that has enough whole networks with all parts."""
+def compositions(rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, int]) -> tuple[Composition, ...]:
+    """One composition for each metric and setting (without clocks) that has enough whole networks with all parts.
+
+    returned: elements of each graph's outputs at batch 1.
+    """
     fitted = []
     for metric in METRICS:
         for setting in sorted({c.setting.without_clocks for c in rows}, key=str):
-            sums, counts, values = samples(rows, parts, metric, setting)
-            if len(values) >= composition.MINIMUM_NETWORKS:
+            found = samples(rows, parts, returned, metric, setting)
+            if len(found.measured) >= composition.MINIMUM_NETWORKS:
                 smallest = min(v for c in rows if (v := _value(rows, metric, c.block_key, setting)) is not None)
                 fitted.append(
                     composition.fit(
-                        metric, setting, sums=sums, counts=counts, measured=values, smallest_row=float(smallest)
+                        metric,
+                        setting,
+                        sums=found.sums,
+                        counts=found.counts,
+                        elements=found.elements,
+                        measured=found.measured,
+                        smallest_row=float(smallest),
                     )
                 )
     return tuple(fitted)
 
 
 def samples(
-    rows: Mapping[Cell, Row], parts: Parts, metric: str, setting: Setting
-) -> tuple[list[float], list[int], list[float]]:
-    """Row sum, number of rows and measured value of every whole network and segment whose parts all have rows."""
-    sums, counts, values = [], [], []
+    rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, int], metric: str, setting: Setting
+) -> Samples:
+    """Every whole network and segment of `parts` whose parts all have rows."""
+    sums, counts, elements, values = [], [], [], []
     for key, executed in parts.items():
         value = _value(rows, metric, key, setting)
         pieces = [(_value(rows, metric, part, setting), count) for part, count in executed]
@@ -70,8 +108,28 @@ def samples(
         if value is not None and len(known) == len(pieces):
             sums.append(sum(piece * count for piece, count in known))
             counts.append(sum(count for _, count in known))
+            elements.append(returned_beyond(returned, key, executed))
             values.append(value)
-    return sums, counts, values
+    complete = [e for e in elements if e is not None]
+    return Samples(
+        sums=np.asarray(sums),
+        counts=np.asarray(counts),
+        elements=np.asarray(complete) if len(complete) == len(elements) else None,
+        measured=np.asarray(values),
+    )
+
+
+def returned_beyond(returned: Mapping[str, int], key: str, executed: Iterable[tuple[str, int]]) -> int | None:
+    """Elements that a graph returns, less those that its blocks return; None where one is unknown."""
+    executed = tuple(executed)
+    if key not in returned or any(part not in returned for part, _ in executed):
+        return None
+    return returned[key] - sum(returned[part] * count for part, count in executed)
+
+
+def _elements(workload: Workload) -> int:
+    """Elements of all outputs at batch 1; an open batch dimension counts once."""
+    return sum(math.prod(size for size in tensor.shape[1:] if size > 0) for tensor in workload.outputs)
 
 
 def _value(rows: Mapping[Cell, Row], metric: str, key: str, setting: Setting) -> float | None:

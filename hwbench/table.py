@@ -69,6 +69,8 @@ class CompositionSection(_Strict):
     form: str = "sum"
     call: float
     scale: float
+    layout: float = 0.0
+    alone: float | None = None
     fitted_on: int
     mape_percent: float
     bias_percent: float
@@ -102,6 +104,7 @@ class _File(_Strict):
     composition: list[CompositionSection] = []
     clock: list[ClockSection] = []
     session: list[SessionSection] = []
+    returned: dict[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +112,14 @@ class LatencyTable:
     """Rows of one target × backend × space; one source per metric.
 
     parts: block_key of a whole network or segment -> (part key, count) of what it executes.
+    returned: block_key -> elements of the graph's outputs at batch 1; {} in tables that do not say.
     """
 
     origin: Origin
     runtime: RuntimeSection
     row: Mapping[Cell, Row]
     parts: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    returned: Mapping[str, int] = field(default_factory=dict)
     compositions: tuple[Composition, ...] = ()
     clocks: tuple[ClockSection, ...] = ()
     sessions: tuple[SessionSection, ...] = ()
@@ -181,12 +186,22 @@ class LatencyTable:
             f"run: hwbench profile --target {self.origin.target} --space {self.origin.space} --networks 12"
         )
 
-    def predict(self, metric: str, parts: Iterable[tuple[str, int]], setting: Setting) -> float:
-        """Value of a network that runs these parts in one call."""
+    def predict(self, metric: str, parts: Iterable[tuple[str, int]], setting: Setting, *, returns: int = 0) -> float:
+        """Value of a network that runs these parts in one call.
+
+        returns: elements of its outputs; what a classifier returns is too little to matter.
+        """
         keys, counts = zip(*parts, strict=True)
         values, _ = self.rows(metric, keys, [setting])
         number = np.asarray(counts)
-        return float(self.composition(metric, setting).from_sums(values[0] @ number, int(number.sum())))
+        composition = self.composition(metric, setting)
+        elements = 0.0
+        if composition.layout:
+            unknown = [key for key in keys if key not in self.returned]
+            if unknown:
+                raise ConfigError(f"{self.name}: the table does not say what {unknown[0]} returns; profile again")
+            elements = returns - float(np.array([self.returned[key] for key in keys]) @ number)
+        return float(composition.from_sums(values[0] @ number, int(number.sum()), elements))
 
     def merge(self, other: LatencyTable) -> LatencyTable:
         """Both tables' rows; `other` wins where both have a cell. Refuses other boards, runtimes or sources."""
@@ -204,6 +219,7 @@ class LatencyTable:
             other,
             row={**self.row, **other.row},
             parts={**self.parts, **other.parts},
+            returned={**self.returned, **other.returned},
             compositions=tuple(c for c in self.compositions if (c.metric, c.setting) not in fitted)
             + other.compositions,
         )
@@ -229,6 +245,7 @@ class LatencyTable:
             runtime=file.runtime,
             row=rows,
             parts=_read_parts(stem.with_name(stem.name + ".parts.csv")),
+            returned=file.returned,
             compositions=tuple(_composition(section) for section in file.composition),
             clocks=tuple(file.clock),
             sessions=tuple(file.session),
@@ -255,6 +272,7 @@ class LatencyTable:
             composition=[_section(c) for c in self.compositions],
             clock=list(self.clocks),
             session=list(self.sessions),
+            returned=dict(sorted(self.returned.items())),
         )
         return {
             ".csv": write_rows(self.row.values()),
@@ -308,6 +326,8 @@ def _section(composition: Composition) -> CompositionSection:
         threads=setting.threads,
         call=composition.call,
         scale=composition.scale,
+        layout=composition.layout,
+        alone=composition.alone,
         fitted_on=composition.fitted_on,
         mape_percent=error.mape_percent,
         bias_percent=error.bias_percent,
@@ -324,6 +344,8 @@ def _composition(section: CompositionSection) -> Composition:
         setting=Setting(unit=section.unit, precision=section.precision, batch=section.batch, threads=section.threads),
         call=section.call,
         scale=section.scale,
+        layout=section.layout,
+        alone=section.alone,
         error=Error(
             mape_percent=section.mape_percent,
             bias_percent=section.bias_percent,

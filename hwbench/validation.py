@@ -133,16 +133,16 @@ def _compare(
     # Rows of the table, values of today.
     mixed = {**table.row, **{c: r for c, r in now.row.items() if r.kind == "network"}}
     here = {key: value for key, value in parts.items() if Cell(block_key=key, setting=setting) in now.row}
-    sums, counts, values = (np.asarray(a) for a in samples(mixed, here, metric, setting))
-    predicted = composition.from_sums(sums, counts)
+    found = samples(mixed, here, {**now.returned, **table.returned}, metric, setting)
+    predicted = found.predict(composition)
     controls = [c for c, r in now.row.items() if r.kind == "block" and c.setting == setting and c in table.row]
     ratios = [now.row[c].latency_ms.value / table.row[c].latency_ms.value for c in controls]
     return Validation(
         metric=metric,
         setting=setting,
-        error=Error.of(predicted, values),
-        bare=Error.of(sums, values),
+        error=Error.of(predicted, found.measured),
+        bare=Error.of(found.sums, found.measured),
         drift_percent=100 * (float(np.median(ratios)) - 1) if ratios else float("nan"),
         predicted=predicted,
-        measured=values,
+        measured=found.measured,
     )

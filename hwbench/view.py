@@ -84,7 +84,7 @@ def residuals_table(table: LatencyTable, metric: str = "latency_ms", limit: int 
             bare = float(sum(v * n for v, (_, n) in zip(values[0], parts, strict=True)))
             composed, error = "", ""
             if (metric, cell.setting.without_clocks) in fitted:
-                predicted = table.predict(metric, parts, cell.setting)
+                predicted = table.predict(metric, parts, cell.setting, returns=table.returned.get(key, 0))
                 composed, error = number(predicted), f"{100 * (predicted / whole[0].value - 1):+.1f} %"
             view.add_row(
                 key,
@@ -105,9 +105,11 @@ def composition_line(composition: Composition) -> str:
     """One line: coefficients and the error on networks left out."""
     error = composition.error
     unit = composition.metric.rpartition("_")[2].replace("mj", "mJ")
+    alone = "" if composition.alone is None else f" - {number(composition.alone)} {unit} a block"
+    layout = f" + {number(1e6 * composition.layout)} {unit} a million elements" if composition.layout else ""
     return (
         f"{composition.metric} [{composition.setting}]: call {number(composition.call)} {unit} + "
-        f"{composition.scale:.3f} x blocks; left-out error {error.mape_percent:.1f} % "
+        f"{composition.scale:.3f} x blocks{alone}{layout}; left-out error {error.mape_percent:.1f} % "
         f"(bias {error.bias_percent:+.1f} %, Spearman {error.spearman:.3f}, n {error.n})"
     )
 

@@ -1,12 +1,14 @@
 """What networks and stages of a space cost, by vectorised look-ups in a latency table.
 
-Rows add up as the table's Composition says: a segment that runs in one call costs call + Σ scale · (row − call), and a
-network is the sum of its segments. So each block has one *addend*, scale · (row − call), and each call is paid once.
+Rows add up as the table's Composition says: a segment that runs in one call costs call + Σ scale · (row − call), and
+each element that it returns costs something where its blocks inside save it; a network is the sum of its segments. So
+each block has one *addend*, each call is paid once, and an exit pays for the features that it hands on.
 Shapes: P settings, B candidates, G genes, S stages.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,13 +44,15 @@ class Costs:
     """A space priced by a table at P settings of one precision; make it with `Costs.of`.
 
     addend: metric -> (P, n_blocks), what a block adds to the segment it runs in.
-    call: metric -> (P,), what a segment costs beside its blocks.  evidence: by metric.
+    call: metric -> (P,), what a segment that ends with the classifier costs beside its blocks.
+    layout: metric -> (P,), what each further element costs that a segment returns.  evidence: by metric.
     """
 
     space: Space
     settings: tuple[Setting, ...]
     addend: Mapping[str, np.ndarray]
     call: Mapping[str, np.ndarray]
+    layout: Mapping[str, np.ndarray]
     evidence: Mapping[str, Evidence]
 
     @classmethod
@@ -63,7 +67,9 @@ class Costs:
         keys = [block.key for block in space.blocks]
         macs = np.array([[block.macs for block in space.blocks]], dtype=np.float64)
         addend = {"macs": np.repeat(macs, len(settings), axis=0)}
-        call = {"macs": np.zeros(len(settings))}
+        call, layout = {"macs": np.zeros(len(settings))}, {"macs": np.zeros(len(settings))}
+        returned = np.array([math.prod(block.out_shape) for block in space.blocks], dtype=np.float64)
+        classes = returned[space.slots[-1].block.max()]
         evidence = dict.fromkeys(MODEL_METRICS, DECLARED)
         for metric in TABLE_METRICS:
             try:
@@ -73,12 +79,11 @@ class Costs:
                 if metric in needed:
                     raise
                 continue
-            calls = np.array([part.call for part in parts])
-            scales = np.array([part.scale for part in parts])
-            addend[metric] = scales[:, None] * (rows - calls[:, None])
-            call[metric] = calls
+            addend[metric] = np.stack([part.addend(row, returned) for part, row in zip(parts, rows, strict=True)])
+            layout[metric] = np.array([part.layout for part in parts])
+            call[metric] = np.array([part.call for part in parts]) + layout[metric] * classes
             evidence[metric] = join(origin)
-        return cls(space=space, settings=tuple(settings), addend=addend, call=call, evidence=evidence)
+        return cls(space=space, settings=tuple(settings), addend=addend, call=call, layout=layout, evidence=evidence)
 
     def network(self, genes: np.ndarray) -> dict[str, np.ndarray]:
         """Whole backbones (B, G), each in one call: metric -> (P, B); bytes do not depend on the point: (B,)."""
@@ -103,12 +108,14 @@ class Costs:
         runs = blocks >= 0
         # Segment i ends behind the slot of exit i; the last one at the network's end.
         segment = np.searchsorted([self.space.positions[p] for p in positions], np.flatnonzero(runs), side="left")
+        features = np.array([math.prod(self.space.blocks[h].in_shape) for h in heads], dtype=np.float64)
         step, ask = {}, {}
         for metric, addend in self.addend.items():
             step[metric] = np.zeros((len(self.settings), len(positions) + 1))
             np.add.at(step[metric].T, segment, (addend[:, blocks[runs]] * slots[runs]).T)
             ask[metric] = np.repeat(self.call[metric][:, None], len(positions) + 1, axis=1)
-            ask[metric][:, :-1] += addend[:, heads]
+            # An exit's graph returns the features that the next one reads, and a score.
+            ask[metric][:, :-1] += addend[:, heads] + np.multiply.outer(self.layout[metric], features + 1)
         return StageCosts(step=step, ask=ask, resident=self._resident(genes, heads))
 
     def soft_terms(self, metric: str, point: int = 0) -> tuple[float, list[tuple[tuple[int, ...], np.ndarray]]]:

@@ -16,6 +16,8 @@ from search.run import Run, write_whole
 from search.verify import LATENCY_BAND
 
 _RESAMPLES = 2000
+# Designs in the page's table; a front may have hundreds.
+_SHOWN = 18
 
 
 def write(run: Run) -> None:
@@ -112,8 +114,11 @@ def _designs(found: Found) -> Table:
         "size kB",
         "leave at each stage %",
     ]
+    chosen = found.chosen()
+    shown = {found.designs[i].key for i in verify.spread(len(found.designs), _SHOWN)} | {chosen.key, *verdicts}
+    listed = [design for design in found.designs if design.key in shown]
     rows = []
-    for design in found.designs:
+    for design in listed:
         row = found.promises[design.key]
         rates = " / ".join(f"{100 * float(r):.0f}" for r in row["exit_rates"].split(";"))
         rows.append(
@@ -129,7 +134,6 @@ def _designs(found: Found) -> Table:
                 verdicts.get(design.key),
             ]
         )
-    chosen = found.designs.index(found.chosen())
     first = found.promises[found.designs[0].key]
     evidence = ", ".join(
         f"{name.rpartition('_')[0]} {said}" for name in ("latency_ms", "energy_mj") if (said := first[_evidence(name)])
@@ -137,8 +141,9 @@ def _designs(found: Found) -> Table:
     return Table(
         header=[*header, "on the board"],
         rows=rows,
-        marks=frozenset({chosen}),
-        caption=f"On val; {evidence}. Marked: the cheapest design within a point of the surest.",
+        marks=frozenset({listed.index(chosen)}),
+        caption=f"{len(listed)} of {len(found.designs)} designs, all in front.csv; on val; {evidence}. "
+        "Marked: the cheapest design within a point of the surest.",
     )
 
 
@@ -282,15 +287,15 @@ def _residuals(found: Found) -> list[Block]:
             continue
         rows = {c: r for c, r in found.table.row.items() if r.kind != "segment"}
         whole = {k: p for k, p in found.table.parts.items() if any(c.block_key == k for c in rows)}
-        sums, counts, values = (np.asarray(a) for a in samples(rows, whole, composition.metric, composition.setting))
-        if not len(values):
+        seen = samples(rows, whole, found.table.returned, composition.metric, composition.setting)
+        if not len(seen.measured):
             continue
         error = composition.error
         blocks.append(
             Figure(
                 svg=figures.residuals(
-                    values,
-                    {"plain sum of blocks": sums, "composition": composition.from_sums(sums, counts)},
+                    seen.measured,
+                    {"plain sum of blocks": seen.sums, "composition": seen.predict(composition)},
                     "latency of whole networks, ms",
                 ),
                 caption=f"{composition.setting}: left-out error {error.mape_percent:.1f} %, "

@@ -13,7 +13,9 @@ from hwbench.setting import Setting
 SETTING = Setting(unit="cpu", precision="fp32", threads=1)
 
 
-def fit(sums: ArrayLike, counts: ArrayLike, measured: ArrayLike, smallest_row: float) -> composition.Composition:
+def fit(
+    sums: ArrayLike, counts: ArrayLike, measured: ArrayLike, smallest_row: float, elements: ArrayLike | None = None
+) -> composition.Composition:
     """Fit on plain arrays."""
     return composition.fit(
         "latency_ms",
@@ -22,6 +24,7 @@ def fit(sums: ArrayLike, counts: ArrayLike, measured: ArrayLike, smallest_row: f
         counts=np.asarray(counts),
         measured=np.asarray(measured),
         smallest_row=float(smallest_row),
+        elements=None if elements is None else np.asarray(elements),
     )
 
 
@@ -37,6 +40,72 @@ def test_fit_recovers_call_and_scale_without_noise(call: float, scale: float, se
     np.testing.assert_allclose(fitted.from_sums(sums, counts), measured, rtol=1e-4)
     assert fitted.error.mape_percent < 0.1
     assert fitted.error.spearman == pytest.approx(1.0)
+
+
+@given(call=st.floats(0.0, 0.02), layout=st.floats(0.0, 1e-6), seed=st.integers(0, 2**32 - 1))
+def test_fit_recovers_what_a_returned_element_costs(call: float, layout: float, seed: int) -> None:
+    """Elements that blocks return alone and not inside are told apart from calls and from work."""
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(5, 40, size=20)
+    sums = np.array([rng.uniform(0.03, 0.3, size=n).sum() for n in counts])
+    elements = -rng.uniform(1e3, 1e4, size=20) * counts
+    measured = call + 1.1 * (sums - counts * call) + layout * elements
+    kept = measured > 0.1
+    fitted = fit(sums[kept], counts[kept], measured[kept], 0.03, elements[kept])
+    np.testing.assert_allclose(fitted.from_sums(sums, counts, elements)[kept], measured[kept], rtol=1e-3)
+
+
+def test_returning_more_never_makes_a_network_faster() -> None:
+    """A coefficient below zero would be noise taken for a saving; it is held at zero."""
+    rng = np.random.default_rng(4)
+    sums, elements = rng.uniform(1, 2, size=30), -rng.uniform(1e3, 1e5, size=30)
+    fitted = fit(sums, [10] * 30, 0.9 * sums - 1e-6 * elements, 0.01, elements)
+    assert fitted.layout == 0.0
+
+
+def test_few_networks_tell_no_third_coefficient() -> None:
+    """With seven networks the elements are left out of the fit."""
+    rng = np.random.default_rng(5)
+    sums, elements = rng.uniform(1, 2, size=8), -rng.uniform(1e4, 1e5, size=8)
+    measured = sums + 1e-6 * elements
+    assert fit(sums[:7], [10] * 7, measured[:7], 0.01, elements[:7]).layout == 0.0
+    assert fit(sums, [10] * 8, measured, 0.01, elements).layout == pytest.approx(1e-6, rel=1e-2)
+
+
+def test_standing_alone_may_cost_something_else_than_a_call() -> None:
+    """Several threads: a network wakes them more often than a block alone; networks left out are predicted by that."""
+    rng = np.random.default_rng(7)
+    counts = rng.integers(5, 18, size=30)
+    rows = [rng.uniform(0.012, 0.06, size=n) for n in counts]
+    sums = np.array([r.sum() for r in rows])
+    measured = 0.022 + 0.85 * sums - 0.008 * counts
+    fitted = fit(sums, counts, measured, 0.003)
+    assert fitted.alone == pytest.approx(0.008, rel=1e-3)
+    assert fitted.call == pytest.approx(0.022, rel=1e-3)
+    assert fitted.error.mape_percent < 0.01
+    added = fitted.call + fitted.addend(rows[0], np.zeros(counts[0])).sum()
+    assert added == pytest.approx(measured[0], rel=1e-3)
+
+
+def test_one_coefficient_more_is_taken_only_where_it_predicts_clearly_better() -> None:
+    """Networks that keep the simpler law, with noise, are fitted by it."""
+    rng = np.random.default_rng(8)
+    counts = rng.integers(5, 18, size=30)
+    sums = np.array([rng.uniform(0.03, 0.3, size=n).sum() for n in counts])
+    measured = (0.002 + 1.1 * (sums - 0.002 * counts)) * rng.normal(1.0, 0.02, size=30)
+    assert fit(sums, counts, measured, 0.03).alone is None
+
+
+def test_addends_and_calls_sum_to_the_network() -> None:
+    """What each block adds, plus a call and what the network returns, is the network: a search may add blocks alone."""
+    rng = np.random.default_rng(6)
+    rows, returned = rng.uniform(0.05, 0.2, size=9), rng.integers(100, 5000, size=9)
+    sums = rng.uniform(1, 2, size=10)
+    elements = -rng.uniform(1e4, 1e5, size=10)
+    fitted = fit(sums, [10] * 10, sums + 2e-6 * elements, 0.05, elements)
+    whole = fitted.segment(rows, 10.0 - returned.sum())
+    added = fitted.call + fitted.addend(rows, returned).sum() + 10.0 * fitted.layout
+    assert added == pytest.approx(float(whole))
 
 
 def test_a_single_row_is_its_own_segment() -> None:

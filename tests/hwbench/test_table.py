@@ -1,5 +1,6 @@
 """A table keeps what it was given, refuses what is no number, and never adds what is not there."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,7 @@ def table(*rows: Row, space: str = "digits", version: str = "1.31") -> LatencyTa
         runtime=RuntimeSection(name="onnxruntime", version=version),
         row={r.cell: r for r in rows},
         parts={"net-1": (("a", 2), ("b", 1))},
+        returned={"a": 64, "b": 10},
         compositions=(COMPOSITION,),
     )
 
@@ -115,6 +117,16 @@ def test_a_missing_row_is_an_error_that_names_ten_and_the_command() -> None:
     assert len(caught.value.keys) == 13
     assert str(caught.value).count("missing") == 10
     assert "and 3 more" in str(caught.value)
+
+
+def test_a_returned_element_that_costs_must_be_known() -> None:
+    """A composition that charges for them does not take unknown elements as none."""
+    charging = replace(table(row("a", 1.0), row("b", 2.0)), compositions=(replace(COMPOSITION, layout=0.001),))
+    saved = charging.predict("latency_ms", [("a", 2), ("b", 1)], SETTING)
+    plain = replace(charging, compositions=(COMPOSITION,)).predict("latency_ms", [("a", 2), ("b", 1)], SETTING)
+    assert saved == pytest.approx(plain - 0.001 * (2 * 64 + 10))
+    with pytest.raises(ConfigError, match="does not say what b returns"):
+        replace(charging, returned={"a": 64}).predict("latency_ms", [("a", 2), ("b", 1)], SETTING)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1.2ms"])

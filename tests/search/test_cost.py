@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -67,6 +68,30 @@ def test_leaving_at_an_exit_costs_the_segments_up_to_it(digits: Space, rng: np.r
                 expected += priced.predict(metric, parts(digits, genes, start, len(digits.slots)), setting)
                 asked = stages.ask[metric][p][np.append(placed, True)].sum()
                 assert stages.step[metric][p].sum() + asked == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_exit_pays_for_the_features_it_hands_on(digits: Space, rng: np.random.Generator) -> None:
+    """Where returned elements cost, blocks inside a segment save theirs; the table says the same."""
+    plain = table(digits)
+    priced = replace(
+        plain,
+        compositions=tuple(replace(c, layout=1e-7) for c in plain.compositions),
+        returned={block.key: math.prod(block.out_shape) for block in digits.blocks},
+    )
+    costs = Costs.of(digits, priced, (SETTING,), ["latency_ms"])
+    for genes in digits.sample(GENES, rng):
+        whole = parts(digits, genes, 0, len(digits.slots))
+        expected = priced.predict("latency_ms", whole, SETTING, returns=10)
+        assert costs.network(genes[None])["latency_ms"][0, 0] == pytest.approx(expected, rel=1e-12)
+        exists = np.flatnonzero(digits.head_ids(genes[None])[0] >= 0).tolist()
+        if not exists:
+            continue
+        stages = costs.stages(genes, exists[:1])
+        head = digits.blocks[digits.head_ids(genes[None])[0][exists[0]]]
+        segment = [*parts(digits, genes, 0, digits.positions[exists[0]] + 1), (head.key, 1)]
+        expected = priced.predict("latency_ms", segment, SETTING, returns=math.prod(head.in_shape) + 10 + 1)
+        paid = stages.step["latency_ms"][0, 0] + stages.ask["latency_ms"][0, 0]
+        assert paid == pytest.approx(expected, rel=1e-12)
 
 
 def test_without_exits_the_stages_cost_the_whole_network(digits: Space, rng: np.random.Generator) -> None:
