@@ -1,4 +1,6 @@
-"""The inner search on one backbone: which exits stand, when a sample leaves, and the operating point, by NSGA-II.
+"""The inner search on one backbone: which exits stand, when a sample leaves, and the operating point.
+
+NSGA-II, and at the end the exits go where nobody leaves.
 
 What is asked stands in `Args`; the arrays it reads are a cascade's (`Cascade.to_arrays`).  Arrays of the result, n
 choices that no other evaluated choice beats and that keep every constraint, from the cheapest to the most costly:
@@ -61,6 +63,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
         mutation=Change(),
     )
     minimize(choices, algorithm, ("n_gen", args.generations), seed=int(rng.integers(2**31)), copy_algorithm=False)
+    choices.prune()
     genes, values = choices.best()
     placed, level, point = choices.decode(genes)
     outcome = cascade.evaluate(placed, level, point)
@@ -133,6 +136,16 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         costs = self._costs[order]
         values = np.stack([o.as_cost(costs[:, m]) for m, o in enumerate(self.objectives)], axis=1)
         return self._genes[order], values
+
+    def prune(self) -> None:
+        """Take away the exits of the archive where nobody leaves: each costs its head, and chance alone drops it."""
+        placed, level, point = self.decode(self._genes)
+        idle = placed & (self.cascade.evaluate(placed, level, point).coverage == 0)
+        hit = idle[:, :-1].any(axis=1)
+        leaner = self._genes[hit]
+        leaner[:, :-1][idle[hit, :-1]] = self.cascade.level_count
+        if len(leaner):
+            self._evaluate(leaner, {})
 
     def _evaluate(self, x: np.ndarray, out: dict[str, np.ndarray], *args: Any, **kwargs: Any) -> None:
         genes = x.astype(np.int64)
