@@ -56,17 +56,16 @@ def tabulate(
     only, and adding those up is an error that says so.
     """
     kinds = {w.block_key: w.kind for w in bundle.workloads}
-    rows = {m.cell: _row(m, kinds[m.cell.block_key]) for m in measurements}
+    rows = {m.cell: row_of(m, kinds[m.cell.block_key]) for m in measurements}
     measured = {cell.block_key for cell in rows}
     parts = {w.block_key: w.parts for w in bundle.workloads if w.parts and w.block_key in measured}
-    returned = {w.block_key: _elements(w) for w in bundle.workloads}
     return LatencyTable(
         origin=origin,
         runtime=runtime,
         row=rows,
         parts=parts,
-        returned=returned,
-        compositions=compositions(rows, parts, returned),
+        returned=elements_returned(bundle),
+        compositions=compositions(rows, parts, elements_returned(bundle)),
         sessions=tuple(sessions),
     )
 
@@ -127,6 +126,11 @@ def returned_beyond(returned: Mapping[str, int], key: str, executed: Iterable[tu
     return returned[key] - sum(returned[part] * count for part, count in executed)
 
 
+def elements_returned(bundle: Bundle) -> dict[str, int]:
+    """Elements that each graph returns at batch 1."""
+    return {w.block_key: _elements(w) for w in bundle.workloads}
+
+
 def _elements(workload: Workload) -> int:
     """Elements of all outputs at batch 1; an open batch dimension counts once."""
     return sum(math.prod(size for size in tensor.shape[1:] if size > 0) for tensor in workload.outputs)
@@ -138,7 +142,8 @@ def _value(rows: Mapping[Cell, Row], metric: str, key: str, setting: Setting) ->
     return found[0].value if found is not None else None
 
 
-def _row(measurement: Measurement, kind: str) -> Row:
+def row_of(measurement: Measurement, kind: str) -> Row:
+    """The row of a measured cell."""
     return Row(
         cell=measurement.cell,
         kind=kind,
