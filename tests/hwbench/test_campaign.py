@@ -385,7 +385,8 @@ def test_bench_meter_is_aligned_and_integrated_after_the_session(
         found = _measure(board, bundle, store, sessions=1)
     _check_energy(found, 0.1)
     (note,) = journal.sessions(store)
-    assert note.idle_mw == pytest.approx(2000, rel=0.02)
+    # A busy machine delays a sample or two of the load's 9 W into the idle half second; a wrong alignment adds watts.
+    assert note.idle_mw == pytest.approx(2000, rel=0.25)
 
 
 def test_bench_meter_that_dies_leaves_latency_measured(

@@ -56,11 +56,13 @@ def found(once: Path, tmp_path: Path) -> Path:
 def test_the_board_decides_as_the_search_did_sample_by_sample(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The exported plan and the cascade agree exit for exit; the report tells it; an unkept promise is exit 1."""
     code = search("verify", str(found), "--designs", "3", "--sessions", "2", "--json")
-    # The table's prices are invented, so the latencies cannot be kept, but the accuracies must.
-    assert 1 == code
+    # The table's prices are invented: latencies are broken, or called a drift where blocks are off by the same factor
+    # as networks. Accuracies must be kept.
     rows = json.loads(capsys.readouterr().out)
+    verdicts = {row["verdict"] for row in rows}
+    assert verdicts <= {"latency", "drifted", "kept"}
+    assert code == (1 if "latency" in verdicts else 3 if "drifted" in verdicts else 0)
     assert rows == list(csv.DictReader((found / "verify.csv").open(encoding="utf-8", newline="")))
-    assert {"latency"} == {row["verdict"] for row in rows}
     assert [row["predicted_accuracy"] for row in rows] == [row["measured_accuracy"] for row in rows]
     assert [row["predicted_exit_rates"] for row in rows] == [row["measured_exit_rates"] for row in rows]
     with Run.start(found, read_config(found)) as opened:
