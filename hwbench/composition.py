@@ -12,12 +12,16 @@ in the blocks: each adds its `addend`, each segment its call and what it returns
 With several threads standing alone costs a block something else than a call costs a network: most blocks wake the other
 threads once a run and tiny ones never do. Then `call + scale · Σ row − alone · K + layout · …` is fitted, where it
 predicts networks left out clearly better.
+
+What remains is each block's own: its weights stay in the nearest cache while it runs alone, its neighbours may push
+them out. So every block has a factor near 1 on its row, told by the networks it stands in (a Gaussian prior around 1
+keeps a block at its row where few networks tell), kept only where networks left out are predicted better with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,6 +33,10 @@ MINIMUM_NETWORKS = 4  # two coefficients, and a left-out network must leave enou
 _LAYOUT_NETWORKS = 8  # three coefficients
 _ALONE_NETWORKS = 20  # four, with nothing to hold them: a dozen networks fit noise with them
 _CLEARLY = 0.8  # the form with one more coefficient must bring the left-out error down to this share
+
+_BETTER = 0.95  # the same for the factors
+# How far blocks stray from their rows inside a network, and how far a whole network's own value is off: both relative.
+_STRAY, _NOISE = 0.03, 0.01
 
 _Law = tuple[float, float, float, float]  # call, scale, alone, layout
 
@@ -68,6 +76,7 @@ class Composition:
     call: cost of one call of the runtime, in the metric's unit.  scale: a row inside a network over the row alone.
     layout: cost of each element that a graph returns, 0 where it was not fitted.
     alone: what a row pays for standing alone; None = scale · call.
+    factor: by block key, what the row is multiplied by inside a network; 1 where it is not named.
     error: by leaving one network out at a time.  fitted_on: number of whole networks and segments.
     """
 
@@ -77,9 +86,14 @@ class Composition:
     scale: float
     layout: float = 0.0
     alone: float | None = None
+    factor: Mapping[str, float] = field(default_factory=dict)
     error: Error
     valid: Range
     fitted_on: int
+
+    def factors(self, keys: Sequence[str]) -> np.ndarray:
+        """(K,) what the rows of these blocks are to be multiplied by before they are added."""
+        return np.array([self.factor.get(key, 1.0) for key in keys])
 
     def segment(self, rows: np.ndarray, elements: np.ndarray | float = 0.0) -> np.ndarray:
         """Cost of segments from (..., K) rows that run in one call; a single row is its own segment.
@@ -91,17 +105,26 @@ class Composition:
         return self.from_sums(rows.sum(axis=-1), rows.shape[-1], elements)
 
     def from_sums(self, sums: np.ndarray, counts: np.ndarray | int, elements: np.ndarray | float = 0.0) -> np.ndarray:
-        """The same from row sums (...,) and the number of rows in each."""
+        """The same from sums (...,) of rows times their factors, and the number of rows in each."""
         rows = self.scale * sums - np.asarray(counts) * self._alone
         return np.asarray(self.call + rows + self.layout * np.asarray(elements))
 
     def addend(self, rows: np.ndarray, elements: np.ndarray | float) -> np.ndarray:
-        """What blocks add to the segment they run in: (...,) rows, and the elements that each block returns."""
+        """What blocks add to the segment they run in: (...,) rows times factors, and the elements each returns."""
         return np.asarray(self.scale * rows - self._alone - self.layout * np.asarray(elements))
 
     @property
     def _alone(self) -> float:
         return self.scale * self.call if self.alone is None else self.alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blocks:
+    """Which blocks whole networks execute: keys and rows (K,), and how often each of n networks runs them, (n, K)."""
+
+    keys: Sequence[str]
+    rows: np.ndarray
+    counts: np.ndarray
 
 
 def fit(
@@ -113,11 +136,13 @@ def fit(
     measured: Sequence[float] | np.ndarray,
     smallest_row: float,
     elements: Sequence[float] | np.ndarray | None = None,
+    blocks: Blocks | None = None,
 ) -> Composition:
     """Fit the coefficients by least squares of the relative error.
 
     sums, counts, measured: (n,) row sum, number of rows and measured value of each whole network or segment.
     elements: (n,) that each returns, less those that its blocks return; None = unknown.
+    blocks: what the networks execute, to fit a factor for each; None = all stay 1.
     smallest_row: of all rows; a call is part of every row, so it cannot cost more than this.
     Raises ConfigError with fewer than four networks, or where a value is not a positive number.
     """
@@ -146,7 +171,13 @@ def fit(
         freely = _left_out(free, seen)
         if statistics.mape(freely, value) < _CLEARLY * statistics.mape(left_out, value) and min(free(everyone)) >= 0:
             form, left_out = free, freely
-    call, scale, alone, layout = form(everyone)
+    call, scale, alone, layout = law = form(everyone)
+    factors: Mapping[str, float] = {}
+    if blocks is not None and len(value) >= _LAYOUT_NETWORKS:
+        refined = _left_out_with_factors(form, seen, blocks, value)
+        if statistics.mape(refined, value) < _BETTER * statistics.mape(left_out, value):
+            found = _factors(law, seen, blocks, value, everyone)
+            factors, left_out = dict(zip(blocks.keys, found.tolist(), strict=True)), refined
     return Composition(
         metric=metric,
         setting=setting.without_clocks,
@@ -154,6 +185,7 @@ def fit(
         scale=scale,
         layout=layout,
         alone=None if form is one_call else alone,
+        factor=factors,
         error=Error.of(left_out, value),
         valid=Range(low=float(value.min()), high=float(value.max())),
         fitted_on=len(value),
@@ -164,6 +196,27 @@ def _left_out(form: Callable[[np.ndarray], _Law], seen: np.ndarray) -> np.ndarra
     """(n,) predictions, each by what was fitted on all others."""
     everyone = np.arange(len(seen))
     return np.array([seen[i] @ form(everyone != i) for i in everyone])
+
+
+def _left_out_with_factors(
+    form: Callable[[np.ndarray], _Law], seen: np.ndarray, blocks: Blocks, value: np.ndarray
+) -> np.ndarray:
+    """(n,) predictions, each by the law and the factors that all others tell."""
+    everyone = np.arange(len(seen))
+    predicted = np.empty(len(seen))
+    for i in everyone:
+        law = form(everyone != i)
+        factors = _factors(law, seen, blocks, value, everyone != i)
+        predicted[i] = seen[i] @ law + law[1] * (blocks.counts[i] @ (blocks.rows * (factors - 1)))
+    return predicted
+
+
+def _factors(law: _Law, seen: np.ndarray, blocks: Blocks, value: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """(K,) the most likely factors, when each strays from 1 by _STRAY and each network's value is off by _NOISE."""
+    spread = _STRAY * law[1] * blocks.counts[kept] * blocks.rows
+    left = value[kept] - seen[kept] @ law
+    together = spread @ spread.T + np.diag((_NOISE * value[kept]) ** 2)
+    return np.asarray(1 + _STRAY * (spread.T @ np.linalg.solve(together, left)))
 
 
 def _free(relative: np.ndarray) -> _Law:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hwbench import composition
-from hwbench.composition import Composition
+from hwbench.composition import Blocks, Composition
 from hwbench.errors import ConfigError
 from hwbench.measurement import Cell, Measurement
 from hwbench.row import METRICS, Row
@@ -24,14 +24,23 @@ Parts = Mapping[str, tuple[tuple[str, int], ...]]
 class Samples:
     """What a composition is fitted on, or held against: (n,) whole networks and segments whose parts all have rows.
 
-    sums, counts: of their rows.  elements: that each returns, less those that its blocks return; None where a table
-    does not say.  measured: their values.
+    blocks: which rows they add, how often.  elements: that each returns, less those that its blocks return; None
+    where a table does not say.  measured: their values.
     """
 
-    sums: np.ndarray
-    counts: np.ndarray
+    blocks: Blocks
     elements: np.ndarray | None
     measured: np.ndarray
+
+    @property
+    def sums(self) -> np.ndarray:
+        """(n,) plain sums of rows."""
+        return np.asarray(self.blocks.counts @ self.blocks.rows)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(n,) numbers of rows."""
+        return np.asarray(self.blocks.counts.sum(axis=1))
 
     def predict(self, by: Composition) -> np.ndarray:
         """(n,) values by a composition; ConfigError when it needs elements and they are unknown."""
@@ -39,7 +48,8 @@ class Samples:
             raise ConfigError(
                 f"{by.metric} at {by.setting}: the table does not say what its graphs return; profile again"
             )
-        return by.from_sums(self.sums, self.counts, 0.0 if self.elements is None else self.elements)
+        sums = self.blocks.counts @ (self.blocks.rows * by.factors(self.blocks.keys))
+        return by.from_sums(sums, self.counts, 0.0 if self.elements is None else self.elements)
 
 
 def tabulate(
@@ -90,6 +100,7 @@ def compositions(rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, 
                         elements=found.elements,
                         measured=found.measured,
                         smallest_row=float(smallest),
+                        blocks=found.blocks,
                     )
                 )
     return tuple(fitted)
@@ -99,20 +110,22 @@ def samples(
     rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, int], metric: str, setting: Setting
 ) -> Samples:
     """Every whole network and segment of `parts` whose parts all have rows."""
-    sums, counts, elements, values = [], [], [], []
+    executions: list[dict[str, int]] = []
+    elements, values = [], []
     for key, executed in parts.items():
         value = _value(rows, metric, key, setting)
-        pieces = [(_value(rows, metric, part, setting), count) for part, count in executed]
-        known = [(piece, count) for piece, count in pieces if piece is not None]
-        if value is not None and len(known) == len(pieces):
-            sums.append(sum(piece * count for piece, count in known))
-            counts.append(sum(count for _, count in known))
+        if value is not None and all(_value(rows, metric, part, setting) is not None for part, _ in executed):
+            executions.append(dict(executed))
             elements.append(returned_beyond(returned, key, executed))
             values.append(value)
+    keys = sorted({part for executed in executions for part in executed})
     complete = [e for e in elements if e is not None]
     return Samples(
-        sums=np.asarray(sums),
-        counts=np.asarray(counts),
+        blocks=Blocks(
+            keys=keys,
+            rows=np.array([_value(rows, metric, key, setting) for key in keys], dtype=np.float64),
+            counts=np.array([[e.get(k, 0) for k in keys] for e in executions]).reshape(len(executions), len(keys)),
+        ),
         elements=np.asarray(complete) if len(complete) == len(elements) else None,
         measured=np.asarray(values),
     )

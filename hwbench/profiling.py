@@ -43,7 +43,7 @@ class Job:
     precisions: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     sessions: int = 5
-    networks: int = 12
+    networks: int = 24
     seed: int = 0
     how: WindowSpec = field(default_factory=WindowSpec)
 

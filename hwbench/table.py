@@ -71,6 +71,7 @@ class CompositionSection(_Strict):
     scale: float
     layout: float = 0.0
     alone: float | None = None
+    factor: dict[str, float] = {}
     fitted_on: int
     mape_percent: float
     bias_percent: float
@@ -183,7 +184,7 @@ class LatencyTable:
                 return composition
         raise ConfigError(
             f"{self.name}: no composition for {metric} at {setting.without_clocks}; its rows cannot be added up; "
-            f"run: hwbench profile --target {self.origin.target} --space {self.origin.space} --networks 12"
+            f"run: hwbench profile --target {self.origin.target} --space {self.origin.space} --networks 24"
         )
 
     def predict(self, metric: str, parts: Iterable[tuple[str, int]], setting: Setting, *, returns: int = 0) -> float:
@@ -201,7 +202,8 @@ class LatencyTable:
             if unknown:
                 raise ConfigError(f"{self.name}: the table does not say what {unknown[0]} returns; profile again")
             elements = returns - float(np.array([self.returned[key] for key in keys]) @ number)
-        return float(composition.from_sums(values[0] @ number, int(number.sum()), elements))
+        rows = values[0] * composition.factors(keys)
+        return float(composition.from_sums(rows @ number, int(number.sum()), elements))
 
     def merge(self, other: LatencyTable) -> LatencyTable:
         """Both tables' rows; `other` wins where both have a cell. Refuses other boards, runtimes or sources."""
@@ -328,6 +330,7 @@ def _section(composition: Composition) -> CompositionSection:
         scale=composition.scale,
         layout=composition.layout,
         alone=composition.alone,
+        factor=dict(composition.factor),
         fitted_on=composition.fitted_on,
         mape_percent=error.mape_percent,
         bias_percent=error.bias_percent,
@@ -346,6 +349,7 @@ def _composition(section: CompositionSection) -> Composition:
         scale=section.scale,
         layout=section.layout,
         alone=section.alone,
+        factor=section.factor,
         error=Error(
             mape_percent=section.mape_percent,
             bias_percent=section.bias_percent,

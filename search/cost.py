@@ -79,7 +79,9 @@ class Costs:
                 if metric in needed:
                     raise
                 continue
-            addend[metric] = np.stack([part.addend(row, returned) for part, row in zip(parts, rows, strict=True)])
+            addend[metric] = np.stack(
+                [part.addend(row * part.factors(keys), returned) for part, row in zip(parts, rows, strict=True)]
+            )
             layout[metric] = np.array([part.layout for part in parts])
             call[metric] = np.array([part.call for part in parts]) + layout[metric] * classes
             evidence[metric] = join(origin)

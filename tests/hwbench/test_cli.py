@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -51,7 +52,11 @@ def tables(place: Path) -> tuple[Path, Path]:
     """The same network measured once, and a copy of that table."""
     assert 0 == run("profile", "--model", "net.onnx", *QUICK)
     first = place / "tables" / "host" / "onnxruntime-net.csv"
-    LatencyTable.read(first).write(place / "copy")
+    table = LatencyTable.read(first)
+    # What was noticed of this machine in these milliseconds is no matter of these tests.
+    calm = replace(table, row={cell: replace(row, flags=()) for cell, row in table.row.items()})
+    for stem in (first.with_suffix(""), place / "copy"):
+        calm.write(stem)
     return first, place / "copy.csv"
 
 
