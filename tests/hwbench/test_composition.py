@@ -151,7 +151,7 @@ def test_blocks_that_stray_from_their_rows_are_found_by_the_networks_they_stand_
     """Each block costs up to 5 % more or less inside than alone: factors tell, and networks left out say so."""
     rng = np.random.default_rng(4)
     rows, stray = rng.uniform(0.01, 0.05, 20), 1 + rng.uniform(-0.05, 0.05, 20)
-    counts = rng.integers(0, 4, (60, 20))
+    counts = rng.integers(1, 7, (60, 20)) * (rng.random((60, 20)) < 0.2)
     keys = [f"b{i}" for i in range(20)]
     measured = 0.002 + counts @ (rows * stray - 0.002)
     sums = counts @ rows
@@ -165,7 +165,7 @@ def test_blocks_that_stray_from_their_rows_are_found_by_the_networks_they_stand_
         smallest_row=float(rows.min()),
         blocks=composition.Blocks(keys=keys, rows=rows, counts=counts),
     )
-    assert told.error.mape_percent < 0.3 * plain.error.mape_percent
+    assert told.error.mape_percent < 0.6 * plain.error.mape_percent
     assert np.corrcoef(told.factors(keys), stray)[0, 1] > 0.9
     assert told.factors(["unseen"]).tolist() == [1.0]
     again = told.from_sums(counts @ (rows * told.factors(keys)), counts.sum(axis=1))
