@@ -24,7 +24,8 @@ def names(package: str) -> tuple[str, ...]:
 
 def load(package: str, name: str) -> ModuleType:
     """Import one plugin; raises ConfigError naming the nearest known one, or the package that is not installed."""
-    kind = package.rpartition(".")[2].removesuffix("s")
+    folder = package.rpartition(".")[2]
+    kind = folder[:-3] + "y" if folder.endswith("ies") else folder.removesuffix("s")
     if name not in names(package):
         raise ConfigError(f"unknown {kind} {name!r}{nearest(name, names(package))}")
     for entry in entry_points(group=package, name=name):

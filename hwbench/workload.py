@@ -190,7 +190,8 @@ class Bundle:
         if format not in workload.artifacts:
             have = ", ".join(sorted(workload.artifacts)) or "none"
             raise ConfigError(
-                f"{workload.block_key}: no {format} artifact in {self.root} (there: {have}); export it again"
+                f"{workload.block_key}: no {format} artifact in {self.root} (there: {have}); "
+                f"use a backend that runs what is there, or export the network as {format}"
             )
         return self.root / workload.artifacts[format].path
 

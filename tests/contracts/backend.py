@@ -60,9 +60,9 @@ class BackendContract:
     def test_a_workload_without_the_format_is_a_config_error(
         self, backend: Backend, link: Link, bundle: Bundle, settings: list[Setting]
     ) -> None:
-        """It names the workload and says to export it again."""
+        """It names the workload, what there is, and the two ways out."""
         bare = replace(bundle.workload("first"), artifacts={})
-        with pytest.raises(ConfigError, match=r"first.*export it again"):
+        with pytest.raises(ConfigError, match=r"first.*use a backend.*export the network"):
             backend.prepare(link, bundle, bare, settings[0])
 
     def test_a_broken_file_is_permanent_and_named(
