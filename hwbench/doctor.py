@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hwbench.board import Board, open_board
 from hwbench.errors import ConfigError, DeviceError, HwbenchError
-from hwbench.target import Target
+from hwbench.target import Target, faults
 
 _LEAST_FREE_MB = 500
 
@@ -27,7 +27,8 @@ class Check:
 
 def examine(target: Target) -> list[Check]:
     """Ask a target everything that a campaign would need; never raises for what is wrong with the board."""
-    return [check for section in target.backend for check in _backend(target, section.kind)]
+    wrong = [Check(name=target.name, state="failed", found=fault) for fault in faults(target)]
+    return wrong or [check for section in target.backend for check in _backend(target, section.kind)]
 
 
 def _backend(target: Target, kind: str) -> Iterator[Check]:
@@ -52,7 +53,9 @@ def _backend(target: Target, kind: str) -> Iterator[Check]:
             yield Check(name=f"{name} runtime", state="ok", found=f"{identity['runtime']}; {machine}")
             if kind == target.backend[0].kind:
                 yield from _board(target, board)
-    except (ConfigError, DeviceError) as error:
+    except ConfigError as error:
+        yield Check(name=name, state="failed", found=str(error))
+    except DeviceError as error:
         yield Check(name=name, state="failed", found=str(error), advice="see the target's [[link]] section")
 
 
