@@ -196,7 +196,7 @@ def resume(folder: Path, workers: int | None, as_json: bool) -> None:
 @click.option("--designs", default=10, show_default=True, type=click.IntRange(min=1), help="how many, over the front")
 @click.option("--sessions", default=3, show_default=True, type=click.IntRange(min=1), help="fresh processes a design")
 @click.option(
-    "--repeats", default=1, show_default=True, type=click.IntRange(min=1), help="runs of each sample in a row"
+    "--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="runs of each sample in a row"
 )
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def verify(folder: Path, designs: int, sessions: int, repeats: int, as_json: bool) -> None:
