@@ -51,7 +51,7 @@ def _job_options(function: Any) -> Any:
 @hwbench.command()
 @_job_options
 @click.option("--sessions", default=5, show_default=True, type=click.IntRange(1), help="Fresh processes per cell.")
-@click.option("--networks", default=24, show_default=True, help="Whole networks of a space, to fit the composition on.")
+@click.option("--networks", default=64, show_default=True, help="Whole networks of a space, to fit the composition on.")
 @click.option("--plan", "plan_only", is_flag=True, help="Print cells and estimated time, measure nothing.")
 @click.option("--resume", is_flag=True, help="Go on where an interrupted profile stopped.")
 @click.option("--fresh", is_flag=True, help="Throw an unfinished profile away.")

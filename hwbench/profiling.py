@@ -43,7 +43,7 @@ class Job:
     precisions: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     sessions: int = 5
-    networks: int = 24
+    networks: int = 64
     seed: int = 0
     how: WindowSpec = field(default_factory=WindowSpec)
 

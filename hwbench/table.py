@@ -184,7 +184,7 @@ class LatencyTable:
                 return composition
         raise ConfigError(
             f"{self.name}: no composition for {metric} at {setting.without_clocks}; its rows cannot be added up; "
-            f"run: hwbench profile --target {self.origin.target} --space {self.origin.space} --networks 24"
+            f"run: hwbench profile --target {self.origin.target} --space {self.origin.space} --networks 64"
         )
 
     def predict(self, metric: str, parts: Iterable[tuple[str, int]], setting: Setting, *, returns: int = 0) -> float:

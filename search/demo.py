@@ -14,7 +14,7 @@ import click
 
 from hwbench.errors import Finding, Inconclusive
 
-_PROFILE = "profile --target host --space digits --sessions 3 --window 0.04 --slowest 8 --fresh"
+_PROFILE = "profile --target host --space digits --networks 48 --sessions 3 --window 0.03 --slowest 8 --fresh"
 _OBJECTIVES = ("latency", "energy")
 _DESIGNS = 5
 

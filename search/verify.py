@@ -34,7 +34,7 @@ COLUMNS = (
     *("predicted_energy_mj", "measured_energy_mj", "predicted_accuracy", "measured_accuracy", "test_accuracy"),
     *("predicted_exit_rates", "measured_exit_rates", "samples", "drift_percent", "verdict"),
 )
-_ROUND = "verify round"
+_ROUND = "verified attempts"
 # Blocks of the table that run beside a design, to tell a drift of the machine from a broken promise.
 _CONTROLS = 5
 
@@ -93,8 +93,8 @@ def verify(
     designs = read_designs(opened.folder)
     promises = read_csv(opened.folder / "front.csv")
     chosen = [designs[i] for i in spread(len(designs), count)]
-    round_ = int(opened.store.meta(_ROUND) or 0)
-    attempts = range(round_ * sessions, (round_ + 1) * sessions)
+    first = _last_attempts(opened)[1]
+    attempts = range(first, first + sessions)
     # Designs take turns, so what the machine does meanwhile falls on all alike.
     order = [(a, d) for a in attempts for d in np.random.default_rng(a).permutation(len(chosen)).tolist()]
     asked = [(a, d, "val") for a, d in order] + [(0, d, "test") for d in range(len(chosen))]
@@ -108,14 +108,14 @@ def verify(
         for d, design in enumerate(chosen)
     ]
     write_whole(opened.folder / "verify.csv", to_csv(verified))
-    opened.store.set_meta(_ROUND, str(round_ + 1))
+    opened.store.set_meta(_ROUND, f"{attempts.start} {attempts.stop}")
     return verified
 
 
 def last(opened: Run) -> list[Verified]:
     """The last finished verification, from the store; [] where there was none."""
-    round_ = int(opened.store.meta(_ROUND) or 0)
-    if not round_:
+    attempts = range(*_last_attempts(opened))
+    if not attempts:
         return []
     designs = {design.key: design for design in read_designs(opened.folder)}
     promises = read_csv(opened.folder / "front.csv")
@@ -130,14 +130,18 @@ def last(opened: Run) -> list[Verified]:
             test[key] = result
         else:
             val.setdefault(key, {})[fact.args["attempt"]] = result
-    newest = max((a for attempts in val.values() for a in attempts), default=0)
-    size = (newest + 1) // round_
     found = [
-        _compare(designs[k], promises[k], [r for a, r in sorted(val[k].items()) if a > newest - size], test[k])
-        for k in val
-        if k in test and newest in val[k]
+        _compare(designs[k], promises[k], [r for a, r in sorted(answered.items()) if a in attempts], test[k])
+        for k, answered in val.items()
+        if k in test and attempts[-1] in answered
     ]
     return sorted(found, key=lambda v: v.promised["latency_ms"])
+
+
+def _last_attempts(opened: Run) -> tuple[int, int]:
+    """First attempt of the last finished verification, and the next that is free."""
+    first, free = (opened.store.meta(_ROUND) or "0 0").split()
+    return int(first), int(free)
 
 
 def spread(n: int, count: int) -> list[int]:
