@@ -190,8 +190,8 @@ def _task(opened: Run, design: Design, split: str, attempt: int, repeats: int) -
             "dataset": opened.config.dataset,
             "split": split,
             "attempt": attempt,
-            # Only `val` is timed against a promise; the median of a few runs in a row is free of what the measuring loop
-            # itself does between two samples.
+            # Only `val` is timed against a promise; the median of a few runs in a row is free of what the measuring
+            # loop itself does between two samples.
             "repeats": repeats if split == "val" else 1,
             "controls": _controls(opened, design),
         },
