@@ -14,9 +14,9 @@ import click
 
 from hwbench.errors import Finding, Inconclusive
 
-_PROFILE = "profile --target host --space digits --networks 24 --sessions 3 --window 0.1 --slowest 8 --fresh"
+_PROFILE = "profile --target host --space digits --networks 48 --sessions 3 --window 0.03 --slowest 8 --fresh"
 _OBJECTIVES = ("latency", "energy")
-_DESIGNS = 4
+_DESIGNS = 5
 
 
 def main() -> int:
