@@ -11,6 +11,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from hwbench.errors import ConfigError
+
 _PACKAGE = Path(__file__).resolve().parent
 _CHECKOUT = _PACKAGE.parent
 # Only the wheel has it (pyproject.toml, force-include).
@@ -43,6 +45,16 @@ def table_folders() -> tuple[Path, ...]:
 
 
 def find_table(target: str, backend: str, space: str) -> Path:
-    """Stem of the table of that name, in the first folder that has one, or else where it would be written."""
-    stems = [folder / target / f"{backend}-{space}" for folder in table_folders()]
-    return next((stem for stem in stems if stem.with_name(stem.name + ".csv").is_file()), stems[0])
+    """The table of that name among one's own, the shipped and those of this folder; first match wins.
+
+    Raises ConfigError naming the folders and the command that makes it.
+    """
+    name = Path(target) / f"{backend}-{space}.csv"
+    folders = (*table_folders(), Path("latency_tables"))
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(
+        f"no table {name} in {', '.join(dict.fromkeys(map(str, folders)))}; make it with: "
+        f"hwbench profile --target {target} --backend {backend} --space {space}"
+    )

@@ -52,7 +52,7 @@ def main() -> int:
 def _summary(folder: Path, seconds: float) -> list[str]:
     """Ten lines: what was measured, found and kept, and where the reports are."""
     from hwbench.table import LatencyTable
-    from search.front import read_csv
+    from search.front import NEAR, read_csv
 
     table = LatencyTable.read(folder / "latency_tables" / "host" / "onnxruntime-digits")
     composition = table.composition("latency_ms", table.settings[0])
@@ -66,7 +66,7 @@ def _summary(folder: Path, seconds: float) -> list[str]:
         rows = list(read_csv(folder / objective / "front.csv").values())
         metric, unit = {"latency": ("latency_ms", "ms"), "energy": ("energy_mj", "mJ")}[objective]
         surest = max(rows, key=lambda r: float(r["accuracy"]))
-        near = next(r for r in rows if float(r["accuracy"]) >= float(surest["accuracy"]) - 0.01)
+        near = next(r for r in rows if float(r["accuracy"]) >= float(surest["accuracy"]) - NEAR)
         verified = _verified(folder / objective)
         kept = sum(v["verdict"] == "kept" for v in verified)
         lines += [

@@ -15,7 +15,7 @@ import models
 from hwbench import plugin
 from hwbench.errors import ConfigError, nearest
 from hwbench.provenance import command_line, commit
-from hwbench.resources import table_folders
+from hwbench.resources import find_table
 from hwbench.table import LatencyTable
 from hwbench.target import explain, find_target
 from models.space import load_space
@@ -129,19 +129,6 @@ def open_problem(config: Config) -> Problem:
     except ValidationError as error:
         raise ConfigError(f"problem {config.problem}: {explain(error, module.Options)}") from error
     return cast(Problem, module.open(options))
-
-
-def find_table(target: str, backend: str, space: str) -> Path:
-    """The table of that name among one's own, the shipped and those of this folder; first match wins."""
-    name = Path(target) / f"{backend}-{space}.csv"
-    folders = (*table_folders(), Path("latency_tables"))
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise ConfigError(
-        f"no table {name} in {', '.join(dict.fromkeys(map(str, folders)))}; make it with: "
-        f"hwbench profile --target {target} --backend {backend} --space {space}"
-    )
 
 
 def pin(checkpoint: Path, space: str) -> Pinned:

@@ -10,7 +10,8 @@ from hwbench.fit import samples
 from hwbench.page import Block, Fact, Figure, Page, Section, Table, Text
 from hwbench.table import LatencyTable
 from search import figures, verify
-from search.found import NEAR, Found
+from search.found import Found
+from search.front import NEAR
 from search.objective import Objective
 from search.run import Run, write_whole
 from search.verify import LATENCY_BAND

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from search.front import Front, Promise
+from search.front import NEAR, Front, Promise
 from search.run import Run
-
-# A design this close to the most accurate one is what most people want: the same answers for less.
-_NEAR = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +51,7 @@ class Summary:
         ]
         if promises:
             best = max(promises, key=lambda p: p.metrics["accuracy"])
-            near = next(p for p in promises if p.metrics["accuracy"] >= best.metrics["accuracy"] - _NEAR)
+            near = next(p for p in promises if p.metrics["accuracy"] >= best.metrics["accuracy"] - NEAR)
             evidence = {o.name: str(near.evidence[o.name]) for o in self.front.objectives[1:]}
             lines += [
                 f"surest    {self._said(best)}",
