@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwbench.agent_backend import AgentBackend
 from hwbench.backends import onnxruntime as ort_backend
-from hwbench.backends.onnxruntime import OnnxRuntime
 from hwbench.deploy import run_plan
 from hwbench.errors import DeviceError
 from hwbench.links import local
@@ -25,7 +25,7 @@ from tests.hwbench.exit_graphs import CPU1, chain_plan, onnx_bundle
 class Bench:
     """A backend on a link: all that a plan needs of a board."""
 
-    backend: OnnxRuntime
+    backend: AgentBackend
     link: LocalLink
 
     def prepare(self, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
