@@ -152,6 +152,18 @@ class AgentSession:
             peak_memory_bytes=said["peak_memory_bytes"],
         )
 
+    def idle(self, seconds: float, probes: Sequence[Probe]) -> Mapping[str, Trace]:
+        """Read the probes while nothing runs."""
+        said = self._ask(
+            "idle",
+            seconds + self._slack_s,
+            "reading its idle power",
+            seconds=seconds,
+            probes=[_probe(p) for p in probes],
+            probe_hz=WindowSpec().probe_hz,
+        )
+        return _traces(said["traces"], self._arrays(said))
+
     def answer(self, plan: Plan, data: Path, probes: Sequence[Probe], *, repeats: int = 1) -> Answers:
         """Run the samples of a `.npy` file through a plan of loaded workloads."""
         said = self._ask(

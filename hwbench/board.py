@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import time
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from hwbench.backend import Backend
 from hwbench.clock import Clock
@@ -22,9 +20,8 @@ from hwbench.energy import MIN_SAMPLES, mean_power
 from hwbench.errors import ConfigError, DeviceError, PermanentDeviceError
 from hwbench.link import Link
 from hwbench.lock import Lock
-from hwbench.measurement import Trace
 from hwbench.meter import Meter
-from hwbench.session import Prepared, Session
+from hwbench.session import Prepared, Session, WindowSpec
 from hwbench.setting import Setting
 from hwbench.target import Plugin, Probe, Target, plugin_options
 from hwbench.workload import Bundle, Workload
@@ -138,24 +135,17 @@ class Board:
         others = {p.name: v for p, v in values.items() if v is not None and p.unit not in _TO_C}
         return temps, others
 
-    def idle_mw(self, seconds: float) -> float | None:
-        """Mean power while nothing runs, from here over the link; None without a meter that is read on the board.
+    def idle_mw(self, session: Session, seconds: float) -> float | None:
+        """Mean power while nothing runs, read on the board; None without a meter that is read there.
 
+        seconds: longer where the meter has too few new values in that time.
         Raises Inconclusive when the readings do not make an average.
         """
         if self.meter is None or not self.meter.probes():
             return None
-        probes = self.meter.probes()
-        period_s = seconds / (MIN_SAMPLES * 2)
-        taken: dict[str, list[tuple[int, float]]] = {probe.name: [] for probe in probes}
-        begin = time.monotonic_ns()
-        while time.monotonic_ns() - begin < seconds * 1e9 or len(taken[probes[0].name]) <= MIN_SAMPLES:
-            for probe in probes:
-                value = self._read(probe)
-                taken[probe.name].append((time.monotonic_ns(), np.nan if value is None else value))
-            time.sleep(period_s)
-        traces = {p.name: _trace(taken[p.name], p.unit) for p in probes}
-        total = self.meter.total(traces)
+        rate_hz = min(self.meter.rate_hz or math.inf, WindowSpec().probe_hz)
+        enough_s = 1.25 * MIN_SAMPLES / rate_hz
+        total = self.meter.total(session.idle(max(seconds, enough_s), self.meter.probes()))
         return mean_power(total, int(total.t_ns[0]), int(total.t_ns[-1]))[1]
 
     def _read(self, probe: Probe) -> float | None:
@@ -251,9 +241,3 @@ def _meter(target: Target, link: Link) -> Meter | None:
             continue
         return meter
     return None
-
-
-def _trace(samples: list[tuple[int, float]], unit: str) -> Trace:
-    return Trace(
-        t_ns=np.array([t for t, _ in samples], dtype=np.int64), value=np.array([v for _, v in samples]), unit=unit
-    )

@@ -116,7 +116,7 @@ def profile(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def targets(as_json: bool) -> None:
     """List the boards that can be named as --target."""
-    from hwbench.target import known_targets, read_target
+    from hwbench.target_file import known_targets, read_target
 
     found = []
     for name, file in known_targets().items():
@@ -142,7 +142,7 @@ def targets(as_json: bool) -> None:
 def doctor(target_name: str, as_json: bool) -> None:
     """Check that a board can be reached and measured; say what to do where it cannot."""
     from hwbench.doctor import examine
-    from hwbench.target import find_target
+    from hwbench.target_file import find_target
 
     checks = examine(find_target(target_name))
     if as_json:
@@ -281,7 +281,7 @@ def _job(
     from hwbench.profiling import Job
     from hwbench.session import REPORT_WINDOW, WindowSpec
     from hwbench.source import Source
-    from hwbench.target import find_target
+    from hwbench.target_file import find_target
 
     how = REPORT_WINDOW if report_mode else WindowSpec()
     if window_s is not None:

@@ -128,7 +128,7 @@ class _Process:
         self._look_at_control(session, control)
         self._round.sleep(_QUIET_S)
         try:
-            self._idle_mw = self._board.idle_mw(IDLE_S)
+            self._idle_mw = self._board.idle_mw(session, IDLE_S)
         except Inconclusive as error:
             logger.warning("session %d: no idle baseline: %s", self._round.number, error)
         if own is not None:

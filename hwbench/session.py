@@ -127,6 +127,9 @@ class Session(Protocol):
     def window(self, chain: Sequence[str], how: WindowSpec, probes: Sequence[Probe]) -> RawWindow:
         """Time a chain of loaded workloads (one for a block), each feeding the next its first output."""
 
+    def idle(self, seconds: float, probes: Sequence[Probe]) -> Mapping[str, Trace]:
+        """Read the probes while nothing runs, in the clock of the windows."""
+
     def answer(self, plan: Plan, data: Path, probes: Sequence[Probe], *, repeats: int = 1) -> Answers:
         """Run inputs (`.npy`, (N, …) float32 as the graph takes them) through a plan of loaded workloads.
 

@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
-import typing
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from platformdirs import user_config_path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hwbench import plugin
 from hwbench.errors import ConfigError, nearest
-from hwbench.resources import targets_dir
+from hwbench.fault import explain
 from hwbench.setting import Clocks, Setting, parse_clocks
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the older interpreter
-    import tomli as tomllib
-
-SCHEMA = 1
+# No part may begin with a dash: it would be taken for an option by whatever program it is handed to.
+_ADDRESS = re.compile(
+    r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@)?"
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?)\]|(?P<name>[A-Za-z0-9_][A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?"
+)
 
 
 class _Strict(BaseModel):
@@ -127,14 +123,42 @@ class Calibration(_Strict):
 
 
 class Simulation(_Strict):
-    """An analytic board for one unit and precision."""
+    """An analytic board for one unit and precision, at the highest values of its clocks.
+
+    peak_gops: billions of multiply-accumulates a second (not of FLOPs).  bandwidth_gbps: GB a second to memory.
+    call_us: of one call of the runtime.  op_us: of each operation inside it.
+    static_mw: drawn whenever it is awake.  dynamic_mw: on top while it computes; memory_mw: while it moves bytes.
+    compute_clock, memory_clock: names of the clocks that scale them; None = nothing scales.
+    blend: how computing and moving overlap, ((a/f_compute)^p + (b/f_memory)^p)^(1/p); 1 = one after the other.
+    volt_low: supply voltage at the lowest value of a clock, as a share of that at its highest (power goes with f · V²).
+    """
 
     peak_gops: float = Field(gt=0)
     bandwidth_gbps: float = Field(gt=0)
     call_us: float = Field(ge=0)
+    op_us: float = Field(default=0.0, ge=0)
     static_mw: float = Field(ge=0)
     dynamic_mw: float = Field(ge=0)
+    memory_mw: float = Field(default=0.0, ge=0)
+    compute_clock: str | None = None
+    memory_clock: str | None = None
+    blend: float = Field(default=4.0, ge=1)
+    volt_low: float = Field(default=0.7, gt=0, le=1)
+    source: str = ""
     calibrated: Calibration | None = None
+
+
+class Setup(_Strict):
+    """What `hwbench setup` puts on the board: a virtual environment of `python` with these pinned packages.
+
+    wheels: platform tags for boards without internet, as pip takes them (`manylinux2014_aarch64`, `3.7`).
+    """
+
+    python: str = "python3"
+    packages: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    python_version: str | None = None
+    hints: tuple[str, ...] = ()
 
 
 class Target(_Strict):
@@ -152,8 +176,23 @@ class Target(_Strict):
     meter: tuple[MeterSection, ...] = ()
     sensor: tuple[Probe, ...] = ()
     limits: Limits = Limits()
+    setup: Setup | None = None
     power: DeclaredPower | None = None
     simulation: dict[str, dict[str, Simulation]] = {}
+
+    def reached_by(self, *, host: str | None = None, serial: str | None = None) -> Target:
+        """The same board by another way: `user@host[:port]` of an ssh link, or the serial number of an adb link.
+
+        Raises ConfigError when the target has no such link.
+        """
+        if host is None and serial is None:
+            return self
+        kind, changes = ("adb", {"serial": serial}) if host is None else ("ssh", address(host))
+        for link in self.link:
+            if link.kind == kind:
+                return self.model_copy(update={"link": (Plugin(kind=kind, **{**link.options, **changes}),)})
+        kinds = ", ".join(link.kind for link in self.link)
+        raise ConfigError(f"target {self.name}: reached by {kinds}, not by {kind}; see its [[link]]")
 
     def backend_section(self, kind: str | None = None) -> BackendSection:
         """The section of that backend, or of the default one; raises ConfigError."""
@@ -235,50 +274,17 @@ class Target(_Strict):
                 raise ConfigError(f"target {self.name}: clock {name} has no value {value!r} (grid: {offered})")
 
 
-def read_target(path: Path) -> Target:
-    """Read one target file; raises ConfigError naming the file, the key and the nearest known key."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text at byte {error.start}; a target is a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    if raw.get("schema") != SCHEMA:
-        raise ConfigError(
-            f"{path}: schema is {raw.get('schema')!r}, this version reads {SCHEMA}; write `schema = {SCHEMA}`"
-        )
-    try:
-        target = Target.model_validate(raw)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error, Target)}") from error
-    if target.name != path.stem:
-        raise ConfigError(f"{path}: name is {target.name!r}, but the file is {path.stem!r}; make both equal")
-    _check_kinds(target, path)
-    return target
+def address(text: str) -> dict[str, str | int]:
+    """`user@host:port` as options of an ssh link; user and port may be absent, an IPv6 address stands in brackets.
 
-
-def find_target(name: str) -> Target:
-    """The target of that name, or the file when `name` ends in .toml; raises ConfigError with the nearest known name.
-
-    Looked for in `./targets`, then in the user's configuration folder, then among those that ship with the project.
+    Raises ConfigError for what is not a host.
     """
-    if name.endswith(".toml"):
-        return read_target(Path(name))
-    known = known_targets()
-    if name not in known:
-        raise ConfigError(f"unknown target {name!r}{nearest(name, known)}; `hwbench targets` lists them")
-    return read_target(known[name])
-
-
-def known_targets() -> dict[str, Path]:
-    """File of every target by name, sorted; a file in an earlier folder hides one of the same name in a later."""
-    folders = (Path("targets"), user_config_path("hwbench") / "targets", targets_dir())
-    files = {file.stem: file for folder in reversed(folders) for file in folder.glob("*.toml")}
-    # The one file of the folder that describes networks, not boards.
-    files.pop("uplinks", None)
-    return dict(sorted(files.items()))
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        raise ConfigError(f"{text!r} is not a host; write it as user@host or user@host:port")
+    told = {"user": found["user"], "host": found["name"] or found["six"]}
+    port = {} if found["port"] is None else {"port": int(found["port"])}
+    return {key: value for key, value in told.items() if value is not None} | port
 
 
 def plugin_options(target: Target, package: str, kind: str, options: Mapping[str, Any]) -> tuple[ModuleType, Any]:
@@ -297,7 +303,7 @@ def plugin_options(target: Target, package: str, kind: str, options: Mapping[str
 def faults(target: Target) -> list[str]:
     """What is wrong with the plugins' own options, one line a section; nothing is opened."""
     found: list[str] = []
-    for group, section in _sections(target):
+    for group, section in sections(target):
         try:
             plugin_options(target, f"hwbench.{group}s", section.kind, section.options)
         except ConfigError as error:
@@ -305,57 +311,12 @@ def faults(target: Target) -> list[str]:
     return found
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault in one line: where it is, what is wrong, and for an unknown key the nearest known one."""
-    faults = error.errors(include_url=False)
-    # An unknown key often causes the missing one beside it, so it is the one to name.
-    first = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    place = ".".join(str(p) for p in first["loc"])
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {place!r}{nearest(str(first['loc'][-1]), _keys_at(model, first['loc'][:-1]))}{more}"
-    if first["type"] == "missing":
-        return f"{place!r} is missing{more}"
-    return f"{place}: {first['msg']} (here: {first['input']!r}){more}"
-
-
-def _keys_at(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
-    """Keys that the model at this place inside `model` knows; [] where the place is no model."""
-    here: Any = model
-    for step in place:
-        if isinstance(here, type) and issubclass(here, BaseModel):
-            fields = here.model_fields
-            field = next((f for n, f in fields.items() if step in (n, f.alias)), None)
-            here = field.annotation if field else None
-        else:  # an item of a list, or a value of a table
-            here = next((a for a in reversed(typing.get_args(here)) if a is not Ellipsis), None)
-        here = next((a for a in typing.get_args(here) if a is not type(None)), here) if _optional(here) else here
-    if not (isinstance(here, type) and issubclass(here, BaseModel)):
-        return []
-    return [f.alias or n for n, f in here.model_fields.items()]
-
-
-def _optional(annotation: Any) -> bool:
-    return type(None) in typing.get_args(annotation)
-
-
-def _sections(target: Target) -> Iterator[tuple[str, Plugin | BackendSection]]:
+def sections(target: Target) -> Iterator[tuple[str, Plugin | BackendSection]]:
     """Every section that a plugin stands behind, with the name of its kind: link, backend, clock, meter."""
     yield from (("link", section) for section in target.link)
     yield from (("backend", section) for section in target.backend)
     yield from (("clock", section) for section in target.clock)
     yield from (("meter", section) for section in target.meter)
-
-
-def _check_kinds(target: Target, path: Path) -> None:
-    """Names of plugins are checked when the file is read; their options when they are opened."""
-    for group, section in _sections(target):
-        known = plugin.names(f"hwbench.{group}s")
-        if section.kind not in known:
-            raise ConfigError(f"{path}: [[{group}]] kind {section.kind!r} is unknown{nearest(section.kind, known)}")
-    clocks = [c.name for c in target.clock]
-    if len(set(clocks)) != len(clocks):
-        raise ConfigError(f"{path}: two [[clock]] sections are named {max(clocks, key=clocks.count)!r}")
 
 
 def _choose(asked: Sequence[str], offered: Sequence[str], message: str) -> tuple[str, ...]:

@@ -14,10 +14,11 @@ from pydantic import ValidationError
 import models
 from hwbench import plugin
 from hwbench.errors import ConfigError, nearest
+from hwbench.fault import explain
 from hwbench.provenance import command_line, commit
 from hwbench.resources import find_table
 from hwbench.table import LatencyTable
-from hwbench.target import explain, find_target
+from hwbench.target_file import find_target
 from models.space import load_space
 from search.engine import Engine
 from search.front import Front

@@ -55,6 +55,8 @@ class Agent:
             return self._executor.load(message)
         if op == "drop":
             return self._executor.drop(message)
+        if op == "idle":
+            return self._executor.idle(message)
         if op == "window":
             return self._executor.window(message)
         if op == "answer":

@@ -14,7 +14,7 @@ from hwbench.agent.runtime import Call, Model
 from hwbench.agent.timing import pinned, time_work
 from hwbench.agent.walk import Walk
 
-RUNTIMES = ("ort", "litert")
+RUNTIMES = ("ort", "litert", "edgetpu", "trt", "torch_cuda")
 
 
 class _Loaded:
@@ -115,6 +115,13 @@ class Executor:
             "flags": list(timed.flags),
             "peak_memory_bytes": self._peak_bytes(keys),
         }
+
+    def idle(self, message: Mapping[str, Any]) -> Dict[str, Any]:
+        """Read probes while nothing runs."""
+        probes = Probes(message["probes"], float(message["probe_hz"]))
+        with probes:
+            time.sleep(float(message["seconds"]))
+        return {"arrays": protocol.pack(probes.arrays(), self._folder + "/idle.npz"), "traces": probes.units()}
 
     def answer(self, message: Mapping[str, Any], progress: Callable[[int], None]) -> Dict[str, Any]:
         """Run inputs through a plan; `progress` is told how far it is every two seconds."""

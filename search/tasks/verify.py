@@ -25,7 +25,7 @@ from hwbench.errors import Inconclusive
 from hwbench.session import Answers, Session, WindowSpec
 from hwbench.setting import Setting
 from hwbench.store import Result
-from hwbench.target import find_target
+from hwbench.target_file import find_target
 from hwbench.workload import Bundle
 from models import datasets
 from search import export
@@ -71,10 +71,10 @@ def run(task: Task, rng: np.random.Generator) -> Result:
         bundle = _exported(task, args.dataset, design, formats)
         blocks = _blocks(first.space, formats)
         board.apply(first.setting)
-        idle_mw = board.idle_mw(_IDLE_S)
         tries: list[tuple[float, Answers]] = []
         while len(tries) < _TRIES and not (tries and abs(tries[-1][0]) <= CALM):
             with board.session(first.setting) as session:
+                idle_mw = board.idle_mw(session, _IDLE_S)
                 before = _slowdowns(board, session, blocks, first.setting, args.controls)
                 answers = run_plan(
                     board,

@@ -42,7 +42,7 @@ from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.source import Source
 from hwbench.store import Store
-from hwbench.target import find_target
+from hwbench.target_file import find_target
 from hwbench.workload import Bundle
 
 SEED, FITTED, THREADS = 20, 12, (1, 2)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from hwbench.agent_session import AgentSession
 from hwbench.backend import Backend
 from hwbench.link import Link
+from hwbench.measurement import Trace
 from hwbench.session import Answers, Hello, Loaded, Prepared, RawWindow, Session, WindowSpec
 from hwbench.setting import Setting
 from hwbench.target import Probe
@@ -54,6 +55,9 @@ class Watched:
         finally:
             if self._after is not None:
                 self._after(self, chain[0])
+
+    def idle(self, seconds: float, probes: Sequence[Probe]) -> Mapping[str, Trace]:
+        return self._session.idle(seconds, probes)
 
     def answer(self, plan: object, data: object, probes: object, *, repeats: int = 1) -> Answers:
         raise AssertionError("campaigns do not answer")

@@ -16,7 +16,8 @@ import hwbench.clocks
 from hwbench.board import open_board
 from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.setting import Setting
-from hwbench.target import Target, read_target
+from hwbench.target import Target
+from hwbench.target_file import read_target
 from tests.doubles.networks import matmul_bundle
 
 _SETTING = Setting(unit="cpu", precision="fp32", threads=1)
@@ -139,7 +140,7 @@ def test_killed_driver_is_cleaned_up_after(desk: Target, tmp_path: Path, root: P
         hwbench.clocks.__path__.append(sys.argv[2])
         from hwbench.board import open_board
         from hwbench.setting import Setting
-        from hwbench.target import read_target
+        from hwbench.target_file import read_target
         with open_board(read_target(Path(sys.argv[1]))) as board:
             board.apply(Setting(unit="cpu", precision="fp32", clocks=(("gpu", 600.0), ("mode", 20.0))))
             print("set", flush=True)
@@ -198,7 +199,6 @@ def test_optional_meter_and_sensor_that_are_absent_are_no_error(desk: Target) ->
         assert board.meter is None
         assert board.sensors == ()
         assert board.probes() == ()
-        assert board.idle_mw(0.1) is None
         assert board.read_sensors() == ({}, {})
 
 
@@ -220,7 +220,8 @@ def test_sensors_and_idle_power_are_read(desk: Target, tmp_path: Path) -> None:
     with open_board(desk) as board:
         assert board.read_sensors() == ({"soc": 41.5}, {})
         assert [p.name for p in board.probes()] == ["rail.total"]
-        idle_mw = board.idle_mw(0.2)
+        with board.session(_SETTING) as session:
+            idle_mw = board.idle_mw(session, 0.2)
     assert idle_mw is not None
     assert abs(idle_mw - 2345) < 1e-6
 

@@ -24,7 +24,7 @@ from hwbench.measurement import Measurement
 from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.store import Store
-from hwbench.target import find_target, read_target
+from hwbench.target_file import find_target, read_target
 from hwbench.workload import Bundle, artifact_of
 from tests.doubles.networks import matmul_bundle
 from tests.doubles.sessions import Event, Watched, WatchedBackend
@@ -222,7 +222,7 @@ def test_killed_campaign_resumes_to_the_same_rows(bundle: Bundle, tmp_path: Path
         from hwbench.campaign import campaign
         from hwbench.session import WindowSpec
         from hwbench.store import Store
-        from hwbench.target import find_target
+        from hwbench.target_file import find_target
         from hwbench.workload import Bundle, artifact_of
         target = find_target("host")
         how = WindowSpec(warmup=2, min_runs=10, min_time_s=0.0, max_time_s=1.0)

@@ -11,7 +11,7 @@ import pytest
 from hwbench import marker
 from hwbench.board import open_board
 from hwbench.setting import Setting
-from hwbench.target import find_target
+from hwbench.target_file import find_target
 from tests.doubles.networks import matmul_bundle
 from tests.doubles.sessions import Watched
 

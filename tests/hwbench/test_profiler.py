@@ -14,7 +14,7 @@ from hwbench.measurement import Cell
 from hwbench.profiler import measure
 from hwbench.session import Prepared, RawWindow, WindowSpec
 from hwbench.setting import Setting
-from hwbench.target import find_target
+from hwbench.target_file import find_target
 from hwbench.workload import Bundle
 from tests.doubles.networks import matmul_bundle
 from tests.doubles.sessions import Watched

@@ -14,7 +14,7 @@ from hwbench.round import Round
 from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.store import Store
-from hwbench.target import find_target
+from hwbench.target_file import find_target
 from tests.doubles.networks import matmul_bundle
 from tests.doubles.sessions import Event, Watched, WatchedBackend
 

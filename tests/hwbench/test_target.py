@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from hwbench.errors import ConfigError
 from hwbench.setting import Setting
-from hwbench.target import Target, faults, find_target, known_targets, plugin_options, read_target
+from hwbench.target import Target, faults, plugin_options
+from hwbench.target_file import find_target, known_targets, read_target
 
 _TEXT = """\
 schema = 1
@@ -239,7 +240,7 @@ def test_host_has_no_clock_to_visit() -> None:
 
 def test_reading_targets_needs_no_numpy(root: Path) -> None:
     """`hwbench targets` must answer at once."""
-    code = "import sys, hwbench.target as t; t.find_target('host'); sys.exit('numpy' in sys.modules)"
+    code = "import sys, hwbench.target_file as t; t.find_target('host'); sys.exit('numpy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False
     )
