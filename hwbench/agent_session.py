@@ -31,17 +31,18 @@ _SMALL_S = 60.0
 _SLACK_S = 15.0
 
 
-def start(link: Link, runtime: str, setting: Setting) -> AgentSession:
+def start(link: Link, runtime: str, setting: Setting, *, cores: Sequence[int] = ()) -> AgentSession:
     """Send the agent where it is not yet, start a fresh process of it, and greet it.
 
-    Raises PermanentDeviceError when the board cannot run it or has no such runtime.
+    cores: CPU numbers that the process and all its threads are kept on; () = as found.
+    Raises PermanentDeviceError when the board cannot run it, has no such runtime or not those cores.
     """
     archive = link.push(agent_archive.build())
     threads = str(setting.threads or 1)
     # numpy's own threads have nothing to do here and would only wait on the cores that are measured.
     env = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     pipe = link.spawn([link.python, archive], env=env)
-    return AgentSession(link, pipe, runtime=runtime)
+    return AgentSession(link, pipe, runtime=runtime, cores=cores)
 
 
 class AgentSession:
@@ -52,7 +53,14 @@ class AgentSession:
     """
 
     def __init__(
-        self, link: Link, pipe: LinePipe, *, runtime: str, slack_s: float = _SLACK_S, silence_s: float = 60.0
+        self,
+        link: Link,
+        pipe: LinePipe,
+        *,
+        runtime: str,
+        cores: Sequence[int] = (),
+        slack_s: float = _SLACK_S,
+        silence_s: float = 60.0,
     ) -> None:
         self._link, self._pipe = link, pipe
         self._where = f"{link.name}/{runtime}"
@@ -62,7 +70,13 @@ class AgentSession:
         self._folder = f"{link.workdir()}/sessions/{uuid.uuid4().hex}"
         try:
             said = self._ask(
-                "hello", _HELLO_S, "greeting it", protocol=protocol.VERSION, runtime=runtime, folder=self._folder
+                "hello",
+                _HELLO_S,
+                "greeting it",
+                protocol=protocol.VERSION,
+                runtime=runtime,
+                folder=self._folder,
+                cores=list(cores),
             )
             self.hello = Hello(
                 protocol=said["protocol"],

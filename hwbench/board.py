@@ -98,6 +98,10 @@ class Board:
             self._prepared[key] = self.backend.prepare(self.link, bundle, workload, plain)
         return self._prepared[key]
 
+    def prepare_together(self, bundle: Bundle, workloads: Sequence[Workload], setting: Setting) -> list[Prepared]:
+        """Make the workloads of a plan ready for one session that holds them all."""
+        return self.backend.prepare_together(self.link, bundle, workloads, setting.without_clocks)
+
     def artifact_sha256(self, bundle: Bundle, workload: Workload, setting: Setting) -> str:
         """Hash of the file that this backend runs; ConfigError when the bundle has none for that precision."""
         formats = self.backend.formats(setting.precision)

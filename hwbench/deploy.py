@@ -20,8 +20,8 @@ from hwbench.workload import Bundle, Plan, Workload
 class Host(Protocol):
     """What runs plans: a Board, or anything that prepares workloads and opens sessions."""
 
-    def prepare(self, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
-        """The workload's file on the board."""
+    def prepare_together(self, bundle: Bundle, workloads: Sequence[Workload], setting: Setting) -> list[Prepared]:
+        """The files of workloads that one session holds at once, on the board."""
 
     def session(self, setting: Setting) -> Session:
         """A fresh process on the board."""
@@ -46,7 +46,7 @@ def run_plan(
     Raises ConfigError for a plan that lacks a workload, DeviceError when the board fails.
     """
     workloads = [bundle.workload(key) for key in dict.fromkeys(node.block_key for node in plan.nodes)]
-    prepared = [host.prepare(bundle, workload, setting) for workload in workloads]
+    prepared = host.prepare_together(bundle, workloads, setting)
     with ExitStack() as stack:
         opened = session if session is not None else stack.enter_context(host.session(setting))
         if "answer" not in opened.hello.can:

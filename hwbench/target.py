@@ -83,13 +83,16 @@ class MeterSection(Plugin):
 
 
 class BackendSection(_Strict):
-    """A runtime of the board: processors and precisions it offers, thread counts to measure by default."""
+    """A runtime of the board: processors and precisions it offers, thread counts to measure by default.
+
+    options: the plugin's own Options, validated when it is opened.
+    """
 
     kind: str
     units: tuple[str, ...]
     precisions: tuple[str, ...]
     threads: tuple[int, ...] = ()
-    options: dict[str, str | int | float | bool] = {}
+    options: dict[str, Any] = {}
 
 
 class Limits(_Strict):
@@ -202,6 +205,15 @@ class Target(_Strict):
             if section.kind == kind:
                 return section
         raise ConfigError(f"target {self.name}: no backend {kind!r}{nearest(kind, [b.kind for b in self.backend])}")
+
+    def with_options(self, backend: str | None, **options: Any) -> Target:
+        """The same board with these options of that backend (None = the default one) on top of the file's own.
+
+        Raises ConfigError when the target has no such backend; what the plugin does not know, it says when opened.
+        """
+        chosen = self.backend_section(backend)
+        changed = chosen.model_copy(update={"options": {**chosen.options, **options}})
+        return self.model_copy(update={"backend": tuple(changed if b is chosen else b for b in self.backend)})
 
     def settings(
         self,

@@ -71,6 +71,7 @@ class Agent:
         folder = str(message["folder"])
         os.makedirs(folder, exist_ok=True)
         self.folder = folder
+        machine.keep_to([int(core) for core in message.get("cores", ())])
         self._executor = Executor(str(message["runtime"]), folder)
         return {
             "protocol": protocol.VERSION,

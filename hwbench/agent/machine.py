@@ -10,7 +10,9 @@ import platform
 import resource
 import time
 from hashlib import blake2b
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Sequence
+
+from hwbench.agent.protocol import AgentError
 
 
 def _monotonic_ns_of_old_python() -> int:
@@ -71,6 +73,23 @@ def _field(path: str, name: str) -> Optional[int]:
         if line.startswith(name + ":"):
             return int(line.split()[1])
     return None
+
+
+def keep_to(cores: Sequence[int]) -> None:
+    """Keep this process, and every thread it starts from here on, to these cores; () = leave it as found.
+
+    A thread keeps the cores it was born with, so this comes before a runtime makes its own.
+    Raises AgentError when the board does not offer them all: the kernel would quietly take those that there are.
+    """
+    if not cores:
+        return
+    try:
+        os.sched_setaffinity(0, cores)
+        given = os.sched_getaffinity(0)
+    except (AttributeError, OSError, OverflowError, ValueError) as error:
+        raise AgentError("request", "cannot run on the cores {}: {}".format(list(cores), error)) from error
+    if given != set(cores):
+        raise AgentError("request", "asked for the cores {}, the board gives {}".format(list(cores), sorted(given)))
 
 
 class Noise:

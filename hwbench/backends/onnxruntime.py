@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from hwbench.agent_backend import AgentBackend
+from hwbench.agent_backend import AgentBackend, ProcessorOptions
 from hwbench.link import Link
 
 _FORMATS: Mapping[str, tuple[str, ...]] = {"fp32": ("onnx",)}
 
 
-class Options(BaseModel):
+class Options(ProcessorOptions):
     """spinning: with two threads or more they wait for work busily inside a run, as the runtime does by default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     spinning: bool = True
 
 
 def open(options: Options | Mapping[str, Any], link: Link | None = None) -> AgentBackend:
     """The runtime; nothing is asked of the board yet."""
     chosen = options if isinstance(options, Options) else Options.model_validate(dict(options))
-    return AgentBackend(name="onnxruntime", runtime="ort", by_precision=_FORMATS, options=chosen.model_dump())
+    return AgentBackend(
+        name="onnxruntime", runtime="ort", by_precision=_FORMATS, options=chosen.for_runtime, cores=chosen.cores
+    )

@@ -88,3 +88,14 @@ class BackendContract:
         """As a user's error, with what to do."""
         with pytest.raises(ConfigError, match="nowhere"):
             backend.prepare(link, bundle, bundle.workload("first"), replace(settings[0], unit="nowhere"))
+
+    def test_workloads_prepared_together_keep_their_order_and_load_into_one_session(
+        self, backend: Backend, link: Link, bundle: Bundle, settings: list[Setting]
+    ) -> None:
+        """A plan's workloads; whoever compiles them may do so in one go."""
+        workloads = [bundle.workload("first"), *(w for w in bundle.workloads if w.block_key != "first")]
+        for setting in settings:
+            prepared = backend.prepare_together(link, bundle, workloads, setting)
+            assert [w.block_key for w in workloads] == [p.block_key for p in prepared]
+            with backend.session(link, setting) as session:
+                assert all(session.load(each).outputs for each in prepared)

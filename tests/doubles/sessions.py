@@ -78,6 +78,11 @@ class WatchedBackend:
     def prepare(self, link: Link, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
         return self._backend.prepare(link, bundle, workload, setting)
 
+    def prepare_together(
+        self, link: Link, bundle: Bundle, workloads: Sequence[Workload], setting: Setting
+    ) -> list[Prepared]:
+        return self._backend.prepare_together(link, bundle, workloads, setting)
+
     def session(self, link: Link, setting: Setting) -> Watched:
         self.opened += 1
         return Watched(self._backend.session(link, setting), self._before, self._after)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +29,9 @@ class Bench:
     backend: AgentBackend
     link: LocalLink
 
-    def prepare(self, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
+    def prepare_together(self, bundle: Bundle, workloads: Sequence[Workload], setting: Setting) -> list[Prepared]:
         """Push."""
-        return self.backend.prepare(self.link, bundle, workload, setting)
+        return self.backend.prepare_together(self.link, bundle, workloads, setting)
 
     def session(self, setting: Setting) -> Session:
         """A fresh agent."""

@@ -129,6 +129,20 @@ def test_options_of_plugins_are_checked_when_asked_for(tmp_path: Path) -> None:
         plugin_options(target, "hwbench.meters", "files", target.meter[0].options)
 
 
+def test_an_option_given_on_the_way_goes_over_the_files_own(tmp_path: Path) -> None:
+    """For that backend alone; the target that was read stays as it is."""
+    text = _TEXT.replace(
+        "threads = [1, 2]", "threads = [1, 2]\n[backend.options]\nspinning = true\ncores = { cpu = [0] }"
+    )
+    target = _read(tmp_path, text)
+    changed = target.with_options("onnxruntime", spinning=False)
+    assert {"spinning": False, "cores": {"cpu": [0]}} == changed.backend_section("onnxruntime").options
+    assert target.backend_section("onnxruntime").options["spinning"] is True
+    assert faults(target.with_options(None, spining=False))[0].count("'spinning'")
+    with pytest.raises(ConfigError, match="tensorflow"):
+        target.with_options("tensorflow", spinning=False)
+
+
 def test_two_values_for_a_fixed_clock_are_a_fault(tmp_path: Path) -> None:
     """A clock that cannot be set has one speed at most."""
     assert len([f for f in faults(_read(tmp_path, _TEXT)) if "[[clock]] fixed" in f]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,37 @@ class TestOnnxRuntime(BackendContract):
         with pytest.raises(ConfigError, match="threads"):
             backend.session(link, Setting(unit="cpu", precision="fp32"))
 
+    def test_the_agent_and_every_thread_of_it_stay_on_the_units_cores(
+        self, link: Link, bundle: Bundle, tmp_path: Path
+    ) -> None:
+        """Those the runtime starts for itself included; a unit without cores of its own has the whole board."""
+        found = os.sched_getaffinity(0)
+        chosen = sorted(found)[-1]
+        backend = onnxruntime.open({"cores": {"cpu.little": [chosen]}, "spinning": False})
+        for unit, threads, expected in (("cpu.little", 1, {chosen}), ("cpu", 2, found)):
+            setting = Setting(unit=unit, precision="fp32", threads=threads)
+            with backend.session(link, setting) as session:
+                session.load(backend.prepare(link, bundle, bundle.workload("first"), setting))
+                (pid,) = _agents(tmp_path / "board")
+                assert {frozenset(expected)} == {
+                    frozenset(os.sched_getaffinity(int(t))) for t in os.listdir(f"/proc/{pid}/task")
+                }
+
+    def test_cores_that_the_board_lacks_are_named(self, link: Link) -> None:
+        """The kernel would take those that there are and keep quiet about the rest."""
+        present = min(os.sched_getaffinity(0))
+        for cores in ([4095], [present, 4095]):
+            backend = onnxruntime.open({"cores": {"cpu": cores}})
+            with pytest.raises(PermanentDeviceError, match="4095"):
+                backend.session(link, CPU1)
+
+    def test_more_threads_than_cores_are_refused(self, link: Link, bundle: Bundle) -> None:
+        """They would share a core, and the row would not say so."""
+        backend = onnxruntime.open({"cores": {"cpu.big": [4, 5]}})
+        setting = Setting(unit="cpu.big", precision="fp32", threads=4)
+        with pytest.raises(ConfigError, match=r"4 threads on the 2 cores of 'cpu\.big'"):
+            backend.prepare(link, bundle, bundle.workload("first"), setting)
+
     def test_an_open_batch_dimension_takes_the_settings_batch(
         self, backend: Backend, link: Link, tmp_path: Path
     ) -> None:
@@ -77,3 +109,16 @@ class TestOnnxRuntime(BackendContract):
                 else:
                     with pytest.raises(PermanentDeviceError, match="'H' open"):
                         session.load(prepared)
+
+
+def _agents(workdir: Path) -> list[str]:
+    """Processes that run the agent which was pushed there."""
+    mark = str(workdir).encode()
+    return [p for p in os.listdir("/proc") if p.isdigit() and _agent(Path("/proc", p, "cmdline"), mark)]
+
+
+def _agent(file: Path, mark: bytes) -> bool:
+    try:
+        return mark in file.read_bytes() and int(file.parent.name) != os.getpid()
+    except OSError:  # it has ended meanwhile
+        return False
