@@ -61,7 +61,7 @@ class Workload:
 
     block_key: what runs: kind, shapes, stride, kernel, activation; opaque to hwbench, never holds a comma or a newline.
     parts: (block_key, count) of the blocks that a segment or network executes, for fitting compositions.
-    artifacts: by format: `onnx`, `tflite` (float), `tflite_int8`.
+    artifacts: by format: `onnx`, `pt2` (torch), `tflite` (float), `tflite_int8`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

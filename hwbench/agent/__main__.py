@@ -11,8 +11,6 @@ from hwbench.agent import machine, protocol
 from hwbench.agent.executor import Executor
 from hwbench.agent.protocol import AgentError
 
-CAN = ("window", "answer")
-
 
 class Agent:
     """One dialogue."""
@@ -80,7 +78,7 @@ class Agent:
             "runtime": message["runtime"],
             "runtime_version": self._executor.version(),
             "board": machine.identity(),
-            "can": list(CAN),
+            "can": list(self._executor.can()),
         }
 
 

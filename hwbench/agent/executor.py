@@ -3,7 +3,7 @@
 import hashlib
 import time
 from importlib import import_module
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,10 +11,14 @@ from hwbench.agent import machine, protocol
 from hwbench.agent.probes import Probes
 from hwbench.agent.protocol import AgentError
 from hwbench.agent.runtime import Call, Model
-from hwbench.agent.timing import pinned, time_work
+from hwbench.agent.timing import pinned, time_calls
 from hwbench.agent.walk import Walk
 
-RUNTIMES = ("ort", "litert", "edgetpu", "trt", "torch_cuda")
+RUNTIMES = ("ort", "litert", "edgetpu", "trt", "trtexec", "torch_cuda")
+
+
+CAN = ("window", "answer")
+ANSWERING = tuple(name for name in RUNTIMES if name != "trtexec")
 
 
 class _Loaded:
@@ -47,6 +51,10 @@ class Executor:
         self._awake = False
         self._models: Dict[str, _Loaded] = {}
 
+    def can(self) -> Tuple[str, ...]:
+        """What the runtime can do."""
+        return tuple(getattr(self._runtime, "CAN", CAN))
+
     def version(self) -> str:
         """Version of the runtime."""
         return str(self._runtime.version())
@@ -57,6 +65,9 @@ class Executor:
         self._models.pop(key, None)
         _verify(path, str(message["sha256"]))
         setting, options = message["setting"], message.get("options", {})
+        notes: Dict[str, Any] = {}
+        if hasattr(self._runtime, "compile"):
+            path, notes = self._runtime.compile(path, setting, options)
         if not self._awake:
             # The first graph of a process also pays for the runtime's own code and tables: let that be nobody's memory.
             self._runtime.load(path, setting, options)
@@ -66,13 +77,14 @@ class Executor:
         model: Model = self._runtime.load(path, setting, options)
         load_ms = (machine.now_ns() - begin) / 1e6
         # Below the kernel's own counting steps nothing is seen, and that is unknown, not none.
-        self._models[key] = _Loaded(model, peak.held_bytes(), peak.added_bytes() or None)
+        held_bytes, peak_bytes = model.memory() or (peak.held_bytes(), peak.added_bytes() or None)
+        self._models[key] = _Loaded(model, held_bytes, peak_bytes)
         return {
             "inputs": [port.described() for port in model.inputs],
             "outputs": [port.described() for port in model.outputs],
             "load_ms": load_ms,
             "peak_memory_bytes": self._models[key].peak_bytes,
-            "notes": {},
+            "notes": dict(notes, **model.notes),
         }
 
     def drop(self, message: Mapping[str, Any]) -> Dict[str, Any]:
@@ -88,14 +100,13 @@ class Executor:
             raise AgentError("request", "a window needs a chain of at least one workload")
         models = [self._model(key) for key in keys]
         calls = self._chain(models)
-        work = [call.run for call in calls]
         warmup = message.get("warmup")
         probes = Probes(message.get("probes", ()), float(message.get("probe_hz", 0)))
         try:
             with pinned([int(cpu) for cpu in message.get("affinity", ())]), probes:
                 noise = machine.Noise()
-                timed = time_work(
-                    work,
+                timed = getattr(self._runtime, "time", time_calls)(
+                    calls,
                     None if warmup is None else int(warmup),
                     int(message["min_runs"]),
                     float(message["min_time_s"]),
@@ -112,7 +123,7 @@ class Executor:
             "arrays": protocol.pack(arrays, self._folder + "/window.npz"),
             "traces": probes.units(),
             "noise": heard,
-            "flags": list(timed.flags),
+            "flags": sorted(set(timed.flags).union(*(model.flags for model in models))),
             "peak_memory_bytes": self._peak_bytes(keys),
         }
 
@@ -125,6 +136,8 @@ class Executor:
 
     def answer(self, message: Mapping[str, Any], progress: Callable[[int], None]) -> Dict[str, Any]:
         """Run inputs through a plan; `progress` is told how far it is every two seconds."""
+        if "answer" not in self.can():
+            raise AgentError("request", "this runtime only times; {} answer".format(", ".join(ANSWERING)))
         nodes: List[Mapping[str, Any]] = list(message["plan"]["nodes"])
         data = _read_data(str(message["data"]))
         calls: Dict[str, Call] = {}

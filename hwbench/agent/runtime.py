@@ -2,11 +2,16 @@
 
 A `Model` is a graph in the runtime; a `Call` is one place of a chain, a graph bound to its buffers. Timing windows and
 answering inputs run the same `Call.run`, so a window sees the call cost that a deployed network pays.
-A module of `runtimes/` has `version() -> str` and `load(path, setting, options) -> Model`.
+A module of `runtimes/` has `version() -> str` and `load(path, setting, options) -> Model`. It may have
+
+- `compile(path, setting, options) -> (path, notes)`: makes the file that `load` reads, once, where a runtime takes long
+  to build it; neither `load_ms` nor memory count it;
+- `time(calls, warmup, min_runs, min_time_s, max_time_s) -> Timed`: a tool that times itself;
+- `CAN`: what it can do of `window` and `answer`; both where it does not say.
 """
 
 import abc
-from typing import Any, Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -70,10 +75,19 @@ class Call(abc.ABC):
 
 
 class Model(abc.ABC):
-    """A graph in the runtime."""
+    """A graph in the runtime.
+
+    notes: what loading it told.  flags: what makes the numbers of all its windows others, like `gpu_fallback`.
+    """
 
     inputs: Tuple[Port, ...]
     outputs: Tuple[Port, ...]
+    notes: Mapping[str, Any] = {}
+    flags: Tuple[str, ...] = ()
+
+    def memory(self) -> Optional[Tuple[Optional[int], Optional[int]]]:
+        """(held, most) bytes on a device with memory of its own; None where it is the process's, which others see."""
+        return None
 
     @abc.abstractmethod
     def bind(self, source: Optional[Call], nth: int) -> Call:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from hwbench.agent.machine import now_ns
+from hwbench.agent.runtime import Call
 
 # A window whose halves differ by more is not steady: a real warm-up or throttling step is larger, jitter of a median
 # of 25 runs is smaller.
@@ -29,6 +30,13 @@ class Timed:
         self.start_ns = start_ns
         self.run_ns = run_ns
         self.flags = tuple(flags)
+
+
+def time_calls(
+    calls: Sequence[Call], warmup: Optional[int], min_runs: int, min_time_s: float, max_time_s: float
+) -> Timed:
+    """`time_work` of a chain."""
+    return time_work([call.run for call in calls], warmup, min_runs, min_time_s, max_time_s)
 
 
 def time_work(work: Work, warmup: Optional[int], min_runs: int, min_time_s: float, max_time_s: float) -> Timed:

@@ -16,7 +16,7 @@ import torch
 from platformdirs import user_cache_path
 from torch import nn
 
-_EXPORTERS = {"onnx": ("torch", "onnx"), "tflite": ("torch", "litert-torch", "litert-converter")}
+_EXPORTERS = {"onnx": ("torch", "onnx"), "pt2": ("torch",), "tflite": ("torch", "litert-torch", "litert-converter")}
 _EXPORTERS["tflite_int8"] = (*_EXPORTERS["tflite"], "ai-edge-quantizer")
 
 

@@ -15,11 +15,12 @@ from models import quantization
 from models.export.cache import cached, key_of
 from models.export.graph import Runnable, run
 from models.export.onnx_format import to_onnx
+from models.export.pt2_format import to_pt2
 from models.export.tflite_format import as_fed, channels_last, outputs, quiet, to_tflite
 from models.supernet import seed_of
 
 logger = logging.getLogger(__name__)
-SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "tflite_int8": ".int8.tflite"}
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "tflite": ".tflite", "tflite_int8": ".int8.tflite"}
 _CALIBRATION_SAMPLES = 16
 _BROKEN = 0.7  # a correlation below is no rounding any more
 
@@ -63,12 +64,16 @@ def content(runnable: Runnable, format: str, samples: torch.Tensor) -> bytes:
     if format == "tflite_int8":
         extra.append(quantization.digest([samples.numpy()]))
     key = key_of(runnable.module, runnable.in_shape, format, *extra)
-    make = {"onnx": _onnx, "tflite": _tflite, "tflite_int8": _int8}[format]
+    make = {"onnx": _onnx, "pt2": _pt2, "tflite": _tflite, "tflite_int8": _int8}[format]
     return cached(key, format, lambda: make(runnable, samples))
 
 
 def _onnx(runnable: Runnable, samples: torch.Tensor) -> bytes:
     return to_onnx(runnable, samples[:1])
+
+
+def _pt2(runnable: Runnable, samples: torch.Tensor) -> bytes:
+    return to_pt2(runnable, samples[:1])
 
 
 def _tflite(runnable: Runnable, samples: torch.Tensor) -> bytes:
