@@ -13,15 +13,17 @@ With several threads standing alone costs a block something else than a call cos
 threads once a run and tiny ones never do. Then `call + scale · Σ row − alone · K + layout · …` is fitted, where it
 predicts networks left out clearly better.
 
-What remains is each block's own: its weights stay in the nearest cache while it runs alone, its neighbours may push
-them out. So every block has a factor near 1 on its row, told by the networks it stands in (a Gaussian prior around 1
-keeps a block at its row where few networks tell), kept only where networks left out are predicted better with it.
+What remains is each block's own, a factor near 1 on its row, from two sources, each kept only where networks left out
+are predicted better with it. Its weights stay in a near cache while it runs alone, and in a network that is larger than
+that cache they are fetched anew in every run, which costs something for each weight. And every block may stray from its
+row in a way that only the networks it stands in can tell (a Gaussian prior keeps it near where few networks tell).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -38,7 +40,7 @@ _BETTER = 0.95  # the same for the factors
 # How far blocks stray from their rows inside a network, and how far a whole network's own value is off: both relative.
 _STRAY, _NOISE = 0.03, 0.01
 
-_Law = tuple[float, float, float, float]  # call, scale, alone, layout
+_Law = tuple[float, float, float, float, float]  # call, scale, alone, layout, cost of a weight that is fetched anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,11 +122,15 @@ class Composition:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blocks:
-    """Which blocks whole networks execute: keys and rows (K,), and how often each of n networks runs them, (n, K)."""
+    """Which blocks whole networks execute: keys and rows (K,), and how often each of n networks runs them, (n, K).
+
+    weights: (K,) of each block; None = not all are known.
+    """
 
     keys: Sequence[str]
     rows: np.ndarray
     counts: np.ndarray
+    weights: np.ndarray | None = None
 
 
 def fit(
@@ -142,7 +148,7 @@ def fit(
 
     sums, counts, measured: (n,) row sum, number of rows and measured value of each whole network or segment.
     elements: (n,) that each returns, less those that its blocks return; None = unknown.
-    blocks: what the networks execute, to fit a factor for each; None = all stay 1.
+    blocks: what the networks execute, to find a factor for each; None = all stay 1.
     smallest_row: of all rows; a call is part of every row, so it cannot cost more than this.
     Raises ConfigError with fewer than four networks, or where a value is not a positive number.
     """
@@ -157,34 +163,40 @@ def fit(
     returned = np.zeros_like(value)
     if elements is not None and len(value) >= _LAYOUT_NETWORKS:
         returned = np.asarray(elements, dtype=np.float64)
-    seen = np.stack([np.ones_like(value), total, -number, returned], axis=1)
-
-    def one_call(kept: np.ndarray) -> _Law:
-        return _one_call(total[kept], number[kept], returned[kept], value[kept], smallest_row)
-
-    def free(kept: np.ndarray) -> _Law:
-        return _free(seen[kept] / value[kept, None])
-
-    everyone = np.ones(len(value), dtype=bool)
-    form, left_out = one_call, _left_out(one_call, seen)
+    seen = np.stack([np.ones_like(value), total, -number, returned, np.zeros_like(value)], axis=1)
+    form: _Form = _one_call(smallest_row)
+    left_out = _left_out(form, seen, value)
     if len(value) >= _ALONE_NETWORKS:
-        freely = _left_out(free, seen)
-        if statistics.mape(freely, value) < _CLEARLY * statistics.mape(left_out, value) and min(free(everyone)) >= 0:
-            form, left_out = free, freely
-    call, scale, alone, layout = law = form(everyone)
+        freely = _left_out(_free, seen, value)
+        if (
+            statistics.mape(freely, value) < _CLEARLY * statistics.mape(left_out, value)
+            and min(_free(seen, value)) >= 0
+        ):
+            form, left_out = _free, freely
+    weights = None if blocks is None or len(value) < _LAYOUT_NETWORKS else blocks.weights
+    if blocks is not None and weights is not None:
+        heavy = np.column_stack([seen[:, :-1], blocks.counts @ weights])
+        weighed = _left_out(form, heavy, value)
+        if statistics.mape(weighed, value) < _BETTER * statistics.mape(left_out, value):
+            seen, left_out = heavy, weighed
+    call, scale, alone, layout, weight = law = form(seen, value)
     factors: Mapping[str, float] = {}
     if blocks is not None and len(value) >= _LAYOUT_NETWORKS:
-        refined = _left_out_with_factors(form, seen, blocks, value)
-        if statistics.mape(refined, value) < _BETTER * statistics.mape(left_out, value):
-            found = _factors(law, seen, blocks, value, everyone)
-            factors, left_out = dict(zip(blocks.keys, found.tolist(), strict=True)), refined
+        factor = np.ones_like(blocks.rows)
+        if weights is not None:
+            factor += weight * weights / (scale * blocks.rows)
+        strayed = _left_out_with_factors(form, seen, blocks, value)
+        if statistics.mape(strayed, value) < _BETTER * statistics.mape(left_out, value):
+            factor, left_out = factor + _strays(law, seen, blocks, value), strayed
+        if (factor != 1).any():
+            factors = dict(zip(blocks.keys, factor.tolist(), strict=True))
     return Composition(
         metric=metric,
         setting=setting.without_clocks,
         call=call,
         scale=scale,
         layout=layout,
-        alone=None if form is one_call else alone,
+        alone=alone if form is _free else None,
         factor=factors,
         error=Error.of(left_out, value),
         valid=Range(low=float(value.min()), high=float(value.max())),
@@ -192,72 +204,97 @@ def fit(
     )
 
 
-def _left_out(form: Callable[[np.ndarray], _Law], seen: np.ndarray) -> np.ndarray:
+_Form = Callable[[np.ndarray, np.ndarray], _Law]  # of (n, 5) what the law multiplies, and (n,) measured values
+
+
+def _left_out(form: _Form, seen: np.ndarray, value: np.ndarray) -> np.ndarray:
     """(n,) predictions, each by what was fitted on all others."""
     everyone = np.arange(len(seen))
-    return np.array([seen[i] @ form(everyone != i) for i in everyone])
+    return np.array([seen[i] @ form(seen[everyone != i], value[everyone != i]) for i in everyone])
 
 
-def _left_out_with_factors(
-    form: Callable[[np.ndarray], _Law], seen: np.ndarray, blocks: Blocks, value: np.ndarray
-) -> np.ndarray:
-    """(n,) predictions, each by the law and the factors that all others tell."""
+def _left_out_with_factors(form: _Form, seen: np.ndarray, blocks: Blocks, value: np.ndarray) -> np.ndarray:
+    """(n,) predictions, each by the law and the strays that all others tell."""
     everyone = np.arange(len(seen))
     predicted = np.empty(len(seen))
     for i in everyone:
-        law = form(everyone != i)
-        factors = _factors(law, seen, blocks, value, everyone != i)
-        predicted[i] = seen[i] @ law + law[1] * (blocks.counts[i] @ (blocks.rows * (factors - 1)))
+        kept = everyone != i
+        law = form(seen[kept], value[kept])
+        others = replace(blocks, counts=blocks.counts[kept])
+        strays = _strays(law, seen[kept], others, value[kept])
+        predicted[i] = seen[i] @ law + law[1] * (blocks.counts[i] @ (blocks.rows * strays))
     return predicted
 
 
-def _factors(law: _Law, seen: np.ndarray, blocks: Blocks, value: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """(K,) the most likely factors, when each strays from 1 by _STRAY and each network's value is off by _NOISE."""
-    spread = _STRAY * law[1] * blocks.counts[kept] * blocks.rows
-    left = value[kept] - seen[kept] @ law
-    together = spread @ spread.T + np.diag((_NOISE * value[kept]) ** 2)
-    return np.asarray(1 + _STRAY * (spread.T @ np.linalg.solve(together, left)))
+def _strays(law: _Law, seen: np.ndarray, blocks: Blocks, value: np.ndarray) -> np.ndarray:
+    """(K,) the most likely strays, when each is of size _STRAY and each network's value is off by _NOISE."""
+    spread = _STRAY * law[1] * blocks.counts * blocks.rows
+    left = value - seen @ law
+    together = spread @ spread.T + np.diag((_NOISE * value) ** 2)
+    return np.asarray(_STRAY * (spread.T @ np.linalg.solve(together, left)))
 
 
-def _free(relative: np.ndarray) -> _Law:
-    """Four free coefficients, of (n, 4) what they multiply over the measured value; a layout below zero is noise."""
+def _free(seen: np.ndarray, value: np.ndarray) -> _Law:
+    """Free coefficients; a layout or a weight below zero is noise."""
+    relative = seen / value[:, None]
     size = np.linalg.norm(relative, axis=0)
     kept = size > 0
-    for _ in range(2):
-        found = np.zeros(4)
+    for _ in range(3):
+        found = np.zeros(5)
         columns = relative[:, kept] / size[kept]
         found[kept] = np.linalg.lstsq(columns, np.ones(len(relative)), rcond=None)[0] / size[kept]
-        if found[3] >= 0:
+        worst = 3 + int(found[3:].argmin())
+        if found[worst] >= 0:
             break
-        kept[3] = False
-    return float(found[0]), float(found[1]), float(found[2]), float(found[3])
+        kept[worst] = False
+    call, scale, alone, layout, weight = (float(x) for x in found)
+    return call, scale, alone, layout, weight
 
 
-def _one_call(
-    total: np.ndarray, number: np.ndarray, returned: np.ndarray, value: np.ndarray, smallest_row: float
-) -> _Law:
-    """The best with alone = scale · call: for each call the others have a closed form, so one dimension is searched."""
-    low, high = 0.0, smallest_row
-    best = (0.0, 0.0, 0.0)
-    for _ in range(4):  # each pass looks 16 times closer around the best: to 1e-5 of the smallest row
-        calls = np.linspace(low, high, 33)
-        slope = (total - np.outer(calls, number)) / value
-        target = 1 - calls[:, None] / value
-        scales, layouts = _two_coefficients(slope, returned / value, target)
-        error = ((scales[:, None] * slope + layouts[:, None] * (returned / value) - target) ** 2).sum(axis=1)
-        i = int(error.argmin())
-        best = float(calls[i]), float(scales[i]), float(layouts[i])
-        low, high = float(calls[max(i - 1, 0)]), float(calls[min(i + 1, 32)])
-    call, scale, layout = best
-    return call, scale, scale * call, layout
+def _one_call(smallest_row: float) -> _Form:
+    """The best with alone = scale · call, which no row is cheaper than.
+
+    For each call the others have a closed form, so one dimension is searched.
+    """
+
+    def form(seen: np.ndarray, value: np.ndarray) -> _Law:
+        total, number, extra = seen[:, 1], -seen[:, 2], seen[:, 3:] / value[:, None]
+        low, high = 0.0, smallest_row
+        best = (0.0, np.zeros(3))
+        for _ in range(4):  # each pass looks 16 times closer around the best: to 1e-5 of the smallest row
+            calls = np.linspace(low, high, 33)
+            slope = (total - np.outer(calls, number)) / value
+            found, error = _above_zero(slope, extra, 1 - calls[:, None] / value)
+            i = int(error.argmin())
+            best = float(calls[i]), found[i]
+            low, high = float(calls[max(i - 1, 0)]), float(calls[min(i + 1, 32)])
+        call, (scale, layout, weight) = best[0], (float(x) for x in best[1])
+        return call, scale, scale * call, layout, weight
+
+    return form
 
 
-def _two_coefficients(slope: np.ndarray, extra: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(C,) a and b ≥ 0 that bring a · slope + b · extra nearest to target; slope, target (C, n), extra (n,)."""
-    ss, st = (slope * slope).sum(axis=1), (slope * target).sum(axis=1)
-    se, et, ee = slope @ extra, target @ extra, float(extra @ extra)
-    determinant = ss * ee - se * se
-    # Where elements go with the rows (or there are none), the rows alone explain all that can be explained.
-    clear = determinant > 1e-9 * ss * max(ee, 1e-300)
-    second = np.where(clear, (ss * et - se * st) / np.where(clear, determinant, 1.0), 0.0).clip(min=0.0)
-    return (st - second * se) / ss, second
+def _above_zero(slope: np.ndarray, extra: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (C, 1 + E) of slope and of E extras that come nearest to target, those of extras ≥ 0, and their
+    squared errors (C,).  slope, target: (C, n); extra: (n, E).
+
+    With two extras every choice of those that take part is tried: the best without a negative one is the answer.
+    """
+    best = np.zeros((len(slope), 1 + extra.shape[1]))
+    least = np.full(len(slope), np.inf)
+    size = np.linalg.norm(extra, axis=0)
+    present = np.flatnonzero(size > 0)
+    for part in (list(p) for k in range(len(present) + 1) for p in itertools.combinations(present, k)):
+        columns = np.concatenate(
+            [slope[:, :, None], np.broadcast_to(extra[:, part] / size[part], (*slope.shape, len(part)))], axis=2
+        )
+        across = columns.transpose(0, 2, 1)
+        # The pseudo-inverse: extras that go with the rows share what the rows alone would explain.
+        inverse = np.linalg.pinv(across @ columns, rcond=1e-9, hermitian=True)
+        found = (inverse @ (across @ target[:, :, None]))[:, :, 0]
+        error = ((columns @ found[:, :, None])[:, :, 0] - target) ** 2
+        better = (found[:, 1:] >= 0).all(axis=1) & (error.sum(axis=1) < least)
+        least[better] = error.sum(axis=1)[better]
+        best[better] = 0.0
+        best[np.ix_(better, np.array([0, *(1 + p for p in part)]))] = (found / np.append(1.0, size[part]))[better]
+    return best, least

@@ -75,20 +75,27 @@ def tabulate(
         row=rows,
         parts=parts,
         returned=elements_returned(bundle),
-        compositions=compositions(rows, parts, elements_returned(bundle)),
+        compositions=compositions(
+            rows,
+            parts,
+            elements_returned(bundle),
+            weights={w.block_key: w.params for w in bundle.workloads if w.params is not None},
+        ),
         sessions=tuple(sessions),
     )
 
 
-def compositions(rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, int]) -> tuple[Composition, ...]:
+def compositions(
+    rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, int], *, weights: Mapping[str, int]
+) -> tuple[Composition, ...]:
     """One composition for each metric and setting (without clocks) that has enough whole networks with all parts.
 
-    returned: elements of each graph's outputs at batch 1.
+    returned: elements of each graph's outputs at batch 1.  weights: of each block; {} = unknown.
     """
     fitted = []
     for metric in METRICS:
         for setting in sorted({c.setting.without_clocks for c in rows}, key=str):
-            found = samples(rows, parts, returned, metric, setting)
+            found = samples(rows, parts, returned, metric, setting, weights=weights)
             if len(found.measured) >= composition.MINIMUM_NETWORKS:
                 smallest = min(v for c in rows if (v := _value(rows, metric, c.block_key, setting)) is not None)
                 fitted.append(
@@ -107,9 +114,18 @@ def compositions(rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, 
 
 
 def samples(
-    rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, int], metric: str, setting: Setting
+    rows: Mapping[Cell, Row],
+    parts: Parts,
+    returned: Mapping[str, int],
+    metric: str,
+    setting: Setting,
+    *,
+    weights: Mapping[str, int] | None = None,
 ) -> Samples:
-    """Every whole network and segment of `parts` whose parts all have rows."""
+    """Every whole network and segment of `parts` whose parts all have rows.
+
+    weights: of each block, needed to fit on them, not to predict.
+    """
     executions: list[dict[str, int]] = []
     elements, values = [], []
     for key, executed in parts.items():
@@ -120,11 +136,13 @@ def samples(
             values.append(value)
     keys = sorted({part for executed in executions for part in executed})
     complete = [e for e in elements if e is not None]
+    heavy = None if weights is None or not weights.keys() >= set(keys) else [weights[key] for key in keys]
     return Samples(
         blocks=Blocks(
             keys=keys,
             rows=np.array([_value(rows, metric, key, setting) for key in keys], dtype=np.float64),
             counts=np.array([[e.get(k, 0) for k in keys] for e in executions]).reshape(len(executions), len(keys)),
+            weights=None if heavy is None else np.array(heavy, dtype=np.float64),
         ),
         elements=np.asarray(complete) if len(complete) == len(elements) else None,
         measured=np.asarray(values),

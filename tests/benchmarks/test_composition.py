@@ -10,8 +10,9 @@ What the composition corrects, found by regressing the residuals of 60 networks 
 - A block alone converts what it returns from channel-blocked to plain layout, 0.5 ns an element. Without that term the
   error on unseen networks was 3.6 % and on segments 4.6 %, with it 2.1 and 2.9 %. Kernel, squeeze-and-excitation, kind,
   number of operations, elements read or parameters explain no more than chance.
-- At 224 × 224 weights of a network leave the second-level cache and those of a block alone do not: bare sums read high
-  or low with what neighbours do to the shared cache, and one scale takes up most of either.
+- At 224 × 224 weights of a network leave the second-level cache and those of a block alone do not: bare sums read 7 to
+  12 % low, and each weight costs 0.1 ns more in a network. With that term the error fell from 2.8 to 2.3 % on a machine
+  that others used meanwhile.
 
 Why two threads on `digits` are hard: the runtime splits only operations with work enough, and the second thread sleeps
 after a run. So most blocks alone wake it once a run (a block of 5 µs takes 14, one of 9 takes 19, one of 12 takes 23),
@@ -45,16 +46,17 @@ from hwbench.store import Store
 from hwbench.target_file import find_target
 from hwbench.workload import Bundle
 
-SEED, FITTED, THREADS = 20, 12, (1, 2)
+SEED, THREADS = 20, (1, 2)
 QUIET_CORES = 0.1
-# name -> (space, unseen networks, sessions, window)
+# name -> (space, networks to fit on, unseen networks, sessions, window)
 SPACES = {
-    "digits": ("digits", 40, 7, WindowSpec(min_runs=30, min_time_s=0.02, max_time_s=5.0)),
+    "digits": ("digits", 12, 40, 7, WindowSpec(min_runs=30, min_time_s=0.02, max_time_s=5.0)),
     "mbconv224": (
         str(Path(__file__).with_name("mbconv224.toml")),
+        24,
         20,
-        5,
-        WindowSpec(min_runs=15, min_time_s=0.05, max_time_s=5.0),
+        7,
+        WindowSpec(min_runs=30, min_time_s=0.1, max_time_s=5.0),
     ),
 }
 # (name, threads) -> largest error in percent, smallest rank correlation; without an entry it is only stated.
@@ -105,31 +107,31 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], F
 
 def measured(name: str, folder: Path) -> list[Figure]:
     """One campaign: all blocks of a space and its random networks, at each number of threads."""
-    space, unseen, sessions, how = SPACES[name]
+    space, fitted_on, unseen, sessions, how = SPACES[name]
     job = Job(
         target=find_target("host"),
         backend="onnxruntime",
         source=Source.of(space=space, model=None),
         threads=THREADS,
         sessions=sessions,
-        networks=FITTED + unseen,
+        networks=fitted_on + unseen,
         seed=SEED,
         how=how,
     )
     with Store(folder / "store.sqlite") as store, open_board(job.target, backend=job.backend, wait=True) as board:
         whole = job.source.bundle(formats=("onnx",), out=folder / "bundle", networks=job.networks, seed=job.seed)
-        fitted, hidden = split(whole)
+        fitted, hidden = split(whole, fitted_on)
         blocks = [w.block_key for w in whole.blocks]
         measurements = profiling.measure(job, board, whole.only([*blocks, *fitted, *hidden]), store)
     return [figure(name, whole, measurements, setting, set(fitted), set(hidden)) for setting in job.settings]
 
 
-def split(bundle: Bundle) -> tuple[list[str], list[str]]:
+def split(bundle: Bundle, fitted_on: int) -> tuple[list[str], list[str]]:
     """The first networks with their segments, as a profile would fit on; the other networks, which no fit sees."""
     keys = [w.block_key for w in bundle.workloads if w.parts]
     networks = [w.block_key for w in bundle.workloads if w.kind == "network"]
     # A segment follows the network that it was cut from; one that a later network shares is known by then.
-    return keys[: keys.index(networks[FITTED])], networks[FITTED:]
+    return keys[: keys.index(networks[fitted_on])], networks[fitted_on:]
 
 
 def figure(
@@ -142,7 +144,12 @@ def figure(
     returned = fit.elements_returned(bundle)
     (composition,) = (
         c
-        for c in fit.compositions(rows, {k: parts[k] for k in fitted}, returned)
+        for c in fit.compositions(
+            rows,
+            {k: parts[k] for k in fitted},
+            returned,
+            weights={w.block_key: w.params for w in bundle.workloads if w.params is not None},
+        )
         if c.metric == "latency_ms" and c.setting == setting.without_clocks
     )
     unseen = fit.samples(rows, {k: parts[k] for k in hidden}, returned, "latency_ms", setting)
@@ -162,10 +169,10 @@ def figure(
 
 def test_unseen_networks_are_those_that_no_fit_knows(tmp_path: Path) -> None:
     """Forty networks are predicted, twelve and their segments are fitted on, none is both."""
-    bundle = Source.of(space="digits", model=None).bundle(formats=(), out=tmp_path, networks=FITTED + 40, seed=SEED)
-    fitted, hidden = split(bundle)
+    bundle = Source.of(space="digits", model=None).bundle(formats=(), out=tmp_path, networks=12 + 40, seed=SEED)
+    fitted, hidden = split(bundle, 12)
     assert 40 == len(hidden)
-    assert FITTED == sum(bundle.workload(k).kind == "network" for k in fitted)
+    assert 12 == sum(bundle.workload(k).kind == "network" for k in fitted)
     assert not set(fitted) & set(hidden)
 
 

@@ -184,6 +184,45 @@ def test_factors_of_noise_are_not_kept() -> None:
         counts=counts.sum(axis=1),
         measured=measured,
         smallest_row=float(rows.min()),
-        blocks=composition.Blocks(keys=[f"b{i}" for i in range(20)], rows=rows, counts=counts),
+        blocks=composition.Blocks(keys=[f"b{i}" for i in range(20)], rows=rows, counts=counts, weights=np.zeros(20)),
     )
     assert not fitted.factor
+
+
+def test_weights_that_a_network_fetches_anew_are_told_from_its_rows() -> None:
+    """Where each weight costs something in a network and nothing alone, blocks get factors that say so."""
+    rng = np.random.default_rng(11)
+    rows, weights = rng.uniform(0.05, 0.5, 30), rng.uniform(1e3, 2e5, 30)
+    counts = rng.integers(0, 3, (24, 30))
+    per_weight_ms = 1e-6
+    measured = 0.01 + counts @ (rows - 0.01 + per_weight_ms * weights)
+    fitted = composition.fit(
+        "latency_ms",
+        SETTING,
+        sums=counts @ rows,
+        counts=counts.sum(axis=1),
+        measured=measured,
+        smallest_row=float(rows.min()),
+        blocks=composition.Blocks(keys=[f"b{i}" for i in range(30)], rows=rows, counts=counts, weights=weights),
+    )
+    expected = 1 + per_weight_ms * weights / rows
+    np.testing.assert_allclose(fitted.factors([f"b{i}" for i in range(30)]), expected, rtol=5e-3)
+    assert fitted.error.mape_percent < 0.05
+
+
+def test_weights_that_cost_nothing_leave_rows_as_they_are() -> None:
+    """Noise alone does not make a factor of them."""
+    rng = np.random.default_rng(12)
+    rows, weights = rng.uniform(0.05, 0.5, 30), rng.uniform(1e3, 2e5, 30)
+    counts = rng.integers(0, 3, (24, 30))
+    measured = (0.01 + counts @ (rows - 0.01)) * rng.normal(1, 0.005, 24)
+    fitted = composition.fit(
+        "latency_ms",
+        SETTING,
+        sums=counts @ rows,
+        counts=counts.sum(axis=1),
+        measured=measured,
+        smallest_row=float(rows.min()),
+        blocks=composition.Blocks(keys=[f"b{i}" for i in range(30)], rows=rows, counts=counts, weights=weights),
+    )
+    assert abs(fitted.factors([f"b{i}" for i in range(30)]) - 1).max() < 0.02

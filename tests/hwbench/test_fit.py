@@ -135,7 +135,7 @@ def test_a_network_with_an_unmeasured_part_is_no_sample(tmp_path: Path) -> None:
 def test_tables_that_do_not_say_what_graphs_return_are_fitted_without(tmp_path: Path) -> None:
     """Such a table composes by call and scale alone, and does not follow a composition that needs more."""
     table = table_of(*made(20, tmp_path))
-    (plain,) = compositions(table.row, table.parts, {})
+    (plain,) = compositions(table.row, table.parts, {}, weights={})
     assert 0.0 == plain.layout
     assert plain.error.mape_percent > table.compositions[0].error.mape_percent
     unknown = samples(table.row, table.parts, {}, "latency_ms", SETTING)
