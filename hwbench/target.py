@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hwbench import plugin
+from hwbench.agent import readout
 from hwbench.errors import ConfigError, nearest
 from hwbench.fault import explain
 from hwbench.setting import Clocks, Setting, parse_clocks
@@ -31,11 +32,21 @@ class _Strict(BaseModel):
 
 
 class Probe(_Strict):
-    """Something to read on the board, e.g. `file:/sys/class/thermal/thermal_zone0/temp` in `mc`."""
+    """Something to read on the board, e.g. `file:/sys/class/thermal/thermal_zone0/temp` in `mc`.
+
+    read: a scheme of `hwbench.agent.readout`.
+    unit: `raw` counts; `flags` are bits, of which the lower 16 say what is so now (throttling), the others what was.
+    """
 
     name: str
-    read: str = Field(pattern=r"^[a-z]+:")
-    unit: Literal["mw", "uw", "uj", "mv", "ma", "mhz", "khz", "hz", "c", "mc", "raw"]
+    read: str
+    unit: Literal["mw", "uw", "uj", "mv", "ma", "mhz", "khz", "hz", "c", "mc", "raw", "flags"]
+
+    @field_validator("read")
+    @classmethod
+    def _known(cls, read: str) -> str:
+        readout.split(read)
+        return read
 
 
 class Plugin(BaseModel):

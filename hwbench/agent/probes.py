@@ -1,89 +1,125 @@
 """Reads sensors beside the running work: a thread that exists only when there is something to read."""
 
-import os
 import threading
+import time
 from array import array
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
+from hwbench.agent import readout
 from hwbench.agent.machine import now_ns
 from hwbench.agent.protocol import AgentError
+from hwbench.agent.readout import Raw
+from hwbench.agent.sources import Source, open_source
 
 
-class _Reading:
-    """One probe and what it gave."""
+class _Samples:
+    """What one source gave, as it came: it is parsed when the work is over."""
 
-    def __init__(self, probe: Mapping[str, Any]) -> None:
-        self.name = str(probe["name"])
-        self.unit = str(probe["unit"])
-        scheme, _, path = str(probe["read"]).partition(":")
-        if scheme != "file":
-            raise AgentError("probe", "probe {!r}: this agent reads `file:`, not {!r}".format(self.name, scheme + ":"))
-        try:
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            float(os.pread(self._file, 64, 0))
-        except (OSError, ValueError) as error:
-            raise AgentError("probe", "probe {!r}: {} gives no number ({})".format(self.name, path, error)) from error
+    def __init__(self, source: Source) -> None:
+        self.source = source
         self.t_ns = array("q")
-        self.value = array("d")
+        self.raw: List[Raw] = []
+        self.due_s = 0.0
 
     def take(self) -> None:
-        """One sample; NaN where the sensor does not answer this time."""
-        try:
-            value = float(os.pread(self._file, 64, 0))
-        except (OSError, ValueError):
-            value = float("nan")
-        self.t_ns.append(now_ns())
-        self.value.append(value)
+        """One sample, dated to the middle of its reading: an interpreter that was busy must not shift it."""
+        begin = now_ns()
+        self.raw.append(self.source.read())
+        self.t_ns.append((begin + now_ns()) // 2)
+        self.due_s = time.monotonic() + self.source.period_s
 
-    def close(self) -> None:
-        """Give the file back."""
-        os.close(self._file)
+
+class _Probe:
+    """One number to tell of a source."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        self.name, self.unit, self.read = str(asked["name"]), str(asked["unit"]), str(asked["read"])
+        try:
+            scheme, rest, self.field = readout.split(self.read)
+        except ValueError as error:
+            raise AgentError("probe", "probe {!r}: {}".format(self.name, error)) from error
+        # Files of one number are read whole but short, so those of several are another source.
+        self.source = (scheme, rest, self.field is None)
+
+    def value(self, raw: Raw, whole: bool) -> float:
+        """NaN where the text does not tell it."""
+        number = readout.number(raw, self.field, self.unit, whole=whole)
+        return float("nan") if number is None else number
 
 
 class Probes:
-    """Samples every probe at the start, `hz` times a second, and at the end, so a window is covered to its edges."""
+    """Samples every source at the start, `hz` times a second (less often where that would disturb), and at the end.
+
+    Probes of one file or command share its readings, so their numbers are of one moment.
+    """
 
     def __init__(self, probes: Sequence[Mapping[str, Any]], hz: float) -> None:
         if probes and not hz > 0:
             raise AgentError("request", "probes are read at a rate above 0, not {}".format(hz))
-        self._readings = [_Reading(probe) for probe in probes]
+        self._probes = [_Probe(asked) for asked in probes]
+        self._samples: Dict[Any, _Samples] = {}
         self._period_s = 1.0 / hz if hz > 0 else 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="probes", daemon=True)
+        try:
+            for probe in self._probes:
+                self._open(probe)
+        except AgentError:
+            self._close()
+            raise
+
+    def _open(self, probe: _Probe) -> None:
+        try:
+            if probe.source not in self._samples:
+                self._samples[probe.source] = _Samples(open_source(probe.read))
+            source = self._samples[probe.source].source
+            told = source.read()
+        except (OSError, ImportError) as error:
+            raise AgentError("probe", "probe {!r}: {}: {}".format(probe.name, probe.read, error)) from error
+        if np.isnan(probe.value(told, source.whole)):
+            raise AgentError("probe", "probe {!r}: {} gives no number".format(probe.name, probe.read))
 
     def __enter__(self) -> "Probes":
-        if self._readings:
+        if self._probes:
             self._take_all()
             self._thread.start()
         return self
 
     def __exit__(self, *_error: Any) -> None:
-        if self._readings:
+        if self._probes:
             self._stop.set()
             self._thread.join()
             self._take_all()
-            for reading in self._readings:
-                reading.close()
+            self._close()
+
+    def _close(self) -> None:
+        for samples in self._samples.values():
+            samples.source.close()
 
     def _take_all(self) -> None:
-        for reading in self._readings:
-            reading.take()
+        for samples in self._samples.values():
+            samples.take()
 
     def _sample(self) -> None:
         # A wait with a deadline sleeps in the kernel: the work keeps the interpreter between samples.
         while not self._stop.wait(self._period_s):
-            self._take_all()
+            now_s = time.monotonic()
+            for samples in self._samples.values():
+                if now_s >= samples.due_s:
+                    samples.take()
 
     def units(self) -> Dict[str, str]:
         """Unit by name, in the order of `arrays`."""
-        return {reading.name: reading.unit for reading in self._readings}
+        return {probe.name: probe.unit for probe in self._probes}
 
     def arrays(self) -> Dict[str, np.ndarray]:
-        """`trace<i>_t_ns` (n,) int64 and `trace<i>_value` (n,) float64, by the order of `units`."""
+        """`trace<i>_t_ns` (n,) int64 and `trace<i>_value` (n,) float64 by the order of `units`; NaN: no reading."""
         found: Dict[str, np.ndarray] = {}
-        for i, reading in enumerate(self._readings):
-            found["trace{}_t_ns".format(i)] = np.array(reading.t_ns, dtype=np.int64)
-            found["trace{}_value".format(i)] = np.array(reading.value, dtype=np.float64)
+        for i, probe in enumerate(self._probes):
+            samples = self._samples[probe.source]
+            values = [probe.value(raw, samples.source.whole) for raw in samples.raw]
+            found["trace{}_t_ns".format(i)] = np.array(samples.t_ns, dtype=np.int64)
+            found["trace{}_value".format(i)] = np.array(values, dtype=np.float64)
         return found
