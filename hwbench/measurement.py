@@ -49,7 +49,7 @@ class Window:
     session, order: which fresh process, and the cell's place in its shuffled order.
     warmup_ns, run_ns: (n,) int64 raw durations.  start_ns: (n,) int64 board clock at each run's start.
     clocks_read: MHz (or mode) by clock name.  noise: steal_ms, switches and what else the agent could read.
-    flags: `unsteady`, `throttled`, `cpu_fallback`, …  peak_memory_bytes: the runtime's own peak for this workload.
+    flags: `unsteady`, `throttled`, `partly_on_cpu`, …  peak_memory_bytes: the runtime's own peak for this workload.
     """
 
     cell: Cell

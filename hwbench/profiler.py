@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from hwbench.errors import PermanentDeviceError, TransientDeviceError
+from hwbench.limits import check_loaded, check_prepared
 from hwbench.measurement import Cell, Window
 from hwbench.session import Prepared, RawWindow, Session, WindowSpec
 from hwbench.statistics import steadiness
-from hwbench.target import Probe
+from hwbench.target import Limits, Probe
 
 
 def measure(
@@ -21,15 +22,20 @@ def measure(
     *,
     number: int = 0,
     order: int = 0,
+    limits: Limits | None = None,
 ) -> Window:
     """Measure a cell in an open session; the workload is dropped again, also when it cannot run.
 
     number, order: which session this is, and the cell's place in it.
+    limits: of the board; what does not fit is not measured: PermanentDeviceError.
     A window that is not steady is taken again once, then kept and flagged; the agent does so by itself for what it sees
     while it runs, the rest (a bump in the middle, a vendor's tool) is seen here.
     """
+    allowed = limits or Limits()
+    check_prepared(allowed, prepared)
     loaded = session.load(prepared)
     try:
+        check_loaded(allowed, loaded)
         raw = session.window([prepared.block_key], how, probes)
         if not _steady(raw) and "unsteady" not in raw.flags:
             raw = session.window([prepared.block_key], how, probes)
@@ -62,4 +68,5 @@ def _steady(raw: RawWindow) -> bool:
 
 def _compiler_flags(prepared: Prepared) -> set[str]:
     """What the compiler said that makes the number another one."""
-    return {"cpu_fallback"} if prepared.notes.get("unmapped_ops") else set()
+    told = {"partly_on_cpu": "unmapped_ops", "streams_weights": "off_chip_bytes"}
+    return {flag for flag, note in told.items() if prepared.notes.get(note)}

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
 from hwbench.errors import ConfigError
 from hwbench.workload import Op, Tensor
@@ -27,6 +29,28 @@ _KINDS = {
     **{2: "concat", 6: "quantize", 114: "quantize", 34: "pad", 39: "transpose", 22: "view", 43: "view", 70: "view"},
     **{23: "resize", 97: "resize", 36: "gather", 45: "slice", 65: "slice"},
 }
+# BuiltinOperator by code, as compilers and profilers print it; later ones have no name here.
+_NAMES_TEXT = """
+    ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP FLOOR
+    FULLY_CONNECTED HASHTABLE_LOOKUP L2_NORMALIZATION L2_POOL_2D LOCAL_RESPONSE_NORMALIZATION LOGISTIC
+    LSH_PROJECTION LSTM MAX_POOL_2D MUL RELU RELU_N1_TO_1 RELU6 RESHAPE RESIZE_BILINEAR RNN SOFTMAX SPACE_TO_DEPTH
+    SVDF TANH CONCAT_EMBEDDINGS SKIP_GRAM CALL CUSTOM EMBEDDING_LOOKUP_SPARSE PAD UNIDIRECTIONAL_SEQUENCE_RNN
+    GATHER BATCH_TO_SPACE_ND SPACE_TO_BATCH_ND TRANSPOSE MEAN SUB DIV SQUEEZE UNIDIRECTIONAL_SEQUENCE_LSTM
+    STRIDED_SLICE BIDIRECTIONAL_SEQUENCE_RNN EXP TOPK_V2 SPLIT LOG_SOFTMAX DELEGATE BIDIRECTIONAL_SEQUENCE_LSTM
+    CAST PRELU MAXIMUM ARG_MAX MINIMUM LESS NEG PADV2 GREATER GREATER_EQUAL LESS_EQUAL SELECT SLICE SIN
+    TRANSPOSE_CONV SPARSE_TO_DENSE TILE EXPAND_DIMS EQUAL NOT_EQUAL LOG SUM SQRT RSQRT SHAPE POW ARG_MIN
+    FAKE_QUANT REDUCE_PROD REDUCE_MAX PACK LOGICAL_OR ONE_HOT LOGICAL_AND LOGICAL_NOT UNPACK REDUCE_MIN FLOOR_DIV
+    REDUCE_ANY SQUARE ZEROS_LIKE FILL FLOOR_MOD RANGE RESIZE_NEAREST_NEIGHBOR LEAKY_RELU SQUARED_DIFFERENCE
+    MIRROR_PAD ABS SPLIT_V UNIQUE CEIL REVERSE_V2 ADD_N GATHER_ND COS WHERE RANK ELU REVERSE_SEQUENCE MATRIX_DIAG
+    QUANTIZE MATRIX_SET_DIAG ROUND HARD_SWISH IF WHILE NON_MAX_SUPPRESSION_V4 NON_MAX_SUPPRESSION_V5 SCATTER_ND
+    SELECT_V2 DENSIFY SEGMENT_SUM BATCH_MATMUL PLACEHOLDER_FOR_GREATER_OP_CODES CUMSUM CALL_ONCE BROADCAST_TO
+    RFFT2D CONV_3D IMAG REAL COMPLEX_ABS HASHTABLE HASHTABLE_FIND HASHTABLE_IMPORT HASHTABLE_SIZE REDUCE_ALL
+    CONV_3D_TRANSPOSE VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE BROADCAST_ARGS RANDOM_STANDARD_NORMAL BUCKETIZE
+    RANDOM_UNIFORM MULTINOMIAL GELU DYNAMIC_UPDATE_SLICE RELU_0_TO_1 UNSORTED_SEGMENT_PROD UNSORTED_SEGMENT_MAX
+    UNSORTED_SEGMENT_SUM ATAN2 UNSORTED_SEGMENT_MIN SIGN BITCAST BITWISE_XOR RIGHT_SHIFT
+"""
+_NAMES = tuple(_NAMES_TEXT.split())
+_T = TypeVar("_T")
 _CONV, _DEPTHWISE, _FULLY_CONNECTED, _TRANSPOSED, _BATCH_MATMUL = 3, 4, 9, 67, 126
 
 
@@ -43,6 +67,14 @@ class TfliteGraph:
     params: int
     quantized: bool
     digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of the main subgraph: its builtin name (`CONV_2D`), and whether it reads or writes real numbers."""
+
+    name: str
+    real: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,29 +134,62 @@ class _Table:
 
 def parse(data: bytes, origin: str) -> TfliteGraph:
     """Describe the content of a TFLite file; raises ConfigError (naming `origin`) when it is broken or not TFLite."""
+    return _read(data, origin, _parse)
+
+
+def operations(data: bytes, origin: str) -> tuple[Operation, ...]:
+    """The operations of a TFLite file in running order; raises ConfigError as `parse` does."""
+    return _read(data, origin, _operations)
+
+
+def _read(data: bytes, origin: str, how: Callable[[_Content, str, bytes], _T]) -> _T:
     if len(data) < 8 or data[4:8] != b"TFL3":
         raise ConfigError(f"{origin}: not a TFLite file (its mark TFL3 is missing); convert it again")
     try:
-        return _parse(data, origin)
+        return how(_content(data, origin), origin, data)
     except (struct.error, IndexError, RecursionError) as error:
         raise ConfigError(
             f"{origin}: a TFLite file that is cut short or damaged ({error}); convert it again"
         ) from error
 
 
-def _parse(data: bytes, origin: str) -> TfliteGraph:
+class _Content(NamedTuple):
+    """The main subgraph, what its operators' codes mean, and its values."""
+
+    graph: _Table
+    codes: list[tuple[int, str]]
+    values: list[_Value]
+
+
+def _content(data: bytes, origin: str) -> _Content:
     model = _Table(data, _number("<I", data, 0))
     graphs = model.tables(2)
     if not graphs:
         raise ConfigError(f"{origin}: holds no graph; convert it again")
-    codes = [_code(table) for table in model.tables(1)]
-    buffers = model.tables(4)
-    filled = [_filled(buffer, origin) for buffer in buffers]
-    values = [_value(table, filled) for table in graphs[0].tables(0)]
-    inputs, outputs = graphs[0].numbers(1), graphs[0].numbers(2)
+    filled = [_filled(buffer, origin) for buffer in model.tables(4)]
+    return _Content(
+        graph=graphs[0],
+        codes=[_code(table) for table in model.tables(1)],
+        values=[_value(table, filled) for table in graphs[0].tables(0)],
+    )
+
+
+def _operations(content: _Content, origin: str, data: bytes) -> tuple[Operation, ...]:
+    found = []
+    for operator in content.graph.tables(3):
+        code, _ = content.codes[operator.number(0, "<I")]
+        touched = [content.values[i] for i in (*operator.numbers(1), *operator.numbers(2)) if i >= 0]
+        name = _NAMES[code] if code < len(_NAMES) else f"BUILTIN_{code}"
+        found.append(Operation(name=name, real=any(value.dtype.startswith("float") for value in touched)))
+    return tuple(found)
+
+
+def _parse(content: _Content, origin: str, data: bytes) -> TfliteGraph:
+    values = content.values
+    inputs, outputs = content.graph.numbers(1), content.graph.numbers(2)
     ops, weights, integer = [], set(), []
-    for operator in graphs[0].tables(3):
-        code, custom = codes[operator.number(0, "<I")]
+    for operator in content.graph.tables(3):
+        code, custom = content.codes[operator.number(0, "<I")]
         read = [i for i in operator.numbers(1) if i >= 0]
         written = [i for i in operator.numbers(2) if i >= 0]
         macs = _macs(code, [values[i] for i in read], [values[i] for i in written])

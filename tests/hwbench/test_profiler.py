@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from hwbench.board import Board, open_board
-from hwbench.errors import PermanentDeviceError
+from hwbench.errors import DeviceError, PermanentDeviceError
 from hwbench.measurement import Cell
 from hwbench.profiler import measure
 from hwbench.session import Prepared, RawWindow, WindowSpec
 from hwbench.setting import Setting
+from hwbench.target import Limits
 from hwbench.target_file import find_target
 from hwbench.workload import Bundle
 from tests.doubles.networks import matmul_bundle
@@ -106,9 +107,31 @@ def test_window_that_stays_unsteady_is_kept_and_flagged(board: Board, bundle: Bu
     assert "unsteady" in window.flags
 
 
-def test_operations_left_on_the_cpu_flag_the_window(board: Board, bundle: Bundle) -> None:
-    """What the compiler could not map is another measurement."""
+def test_what_the_compiler_said_flags_the_window(board: Board, bundle: Bundle) -> None:
+    """Operations left on the processor, and weights fetched for every run, make it another measurement."""
     prepared, cell = _prepared(board, bundle)
+    told = {"partly_on_cpu", "streams_weights"}
     with board.session(_SETTING) as session:
-        window = measure(session, replace(prepared, notes={"unmapped_ops": 2}), cell, _HOW)
-    assert "cpu_fallback" in window.flags
+        for notes, flags in (
+            ({"unmapped_ops": 0, "off_chip_bytes": 0}, set()),
+            ({"unmapped_ops": 2, "off_chip_bytes": 0}, {"partly_on_cpu"}),
+            ({"unmapped_ops": 2, "off_chip_bytes": 17}, told),
+        ):
+            window = measure(session, replace(prepared, notes=notes), cell, _HOW)
+            assert flags == told & set(window.flags)
+
+
+def test_what_does_not_fit_is_not_measured(board: Board, bundle: Bundle) -> None:
+    """By the compiler's word before it is loaded, else by what loading took; the session goes on without it."""
+    prepared, cell = _prepared(board, bundle)
+    with _Bumpy(board.session(_SETTING), None, None) as session:
+        with pytest.raises(PermanentDeviceError, match=r"does not fit: its compiled file alone takes 3 MB"):
+            measure(
+                session, replace(prepared, notes={"needs_bytes": 3_000_000}), cell, _HOW, limits=Limits(memory_mb=2)
+            )
+        with pytest.raises(DeviceError, match="not loaded"):
+            session.drop(prepared.block_key)
+        with pytest.raises(PermanentDeviceError, match=r"does not fit: loading it and running it once takes .* MB"):
+            measure(session, prepared, cell, _HOW, limits=Limits(memory_mb=1e-6))
+        assert 0 == session.windows
+        assert measure(session, prepared, cell, _HOW, limits=Limits(memory_mb=1e6)).run_ns.size

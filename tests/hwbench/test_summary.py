@@ -84,10 +84,10 @@ def test_declared_energy_follows_the_latency_and_its_interval() -> None:
 def test_flags_say_how_many_sessions_have_them() -> None:
     """One unsteady session of three is not the same as three."""
     windows = [
-        _window(0, [1], flags=("cpu_fallback", "unsteady")),
-        *(_window(n, [1], flags=("cpu_fallback",)) for n in (1, 2)),
+        _window(0, [1], flags=("partly_on_cpu", "unsteady")),
+        *(_window(n, [1], flags=("partly_on_cpu",)) for n in (1, 2)),
     ]
-    assert summarise(_WORKLOAD, windows, None).flags == ("cpu_fallback", "unsteady:1/3")
+    assert summarise(_WORKLOAD, windows, None).flags == ("partly_on_cpu", "unsteady:1/3")
 
 
 def test_peak_memory_is_the_sessions_median() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hwbench import tflite_graph
 from hwbench.tflite_graph import TfliteGraph, parse
 
 
@@ -43,3 +44,17 @@ def test_work_is_that_of_the_layers(file: Path) -> None:
     ]
     assert graph.params == 394
     assert graph.quantized == (file.stem == "int8")
+
+
+def test_operations_have_the_names_of_the_schema(root: Path) -> None:
+    """All of them, as LiteRT's own reader of the schema has them; real numbers are told apart from integers."""
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="LiteRT is not installed")
+    numbers = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    assert [numbers[code] for code in range(len(tflite_graph._NAMES))] == list(tflite_graph._NAMES)
+    for name, real in (("litert/exit0_int8", 3), ("litert/exit0", 7), ("tflite/int8", 0)):
+        data = (root / "tests" / "recordings" / f"{name}.tflite").read_bytes()
+        model = schema.ModelT.InitFromPackedBuf(data, 0)
+        codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+        found = tflite_graph.operations(data, name)
+        assert [numbers[codes[op.opcodeIndex]] for op in model.subgraphs[0].operators] == [op.name for op in found]
+        assert real == sum(op.real for op in found)

@@ -12,6 +12,8 @@ try:
 except ImportError:
     from tflite_runtime import interpreter as tflite
 
+__all__ = ["LitertCall", "LitertModel", "load", "opened", "tflite", "version"]
+
 
 def version() -> str:
     """Version of the runtime; empty where the package does not say."""
@@ -38,8 +40,13 @@ def load(path: str, setting: Mapping[str, Any], options: Mapping[str, Any]) -> M
         made.allocate_tensors()
         return made
 
+    return opened(interpreter, int(setting["batch"]))
+
+
+def opened(make: Callable[[], Any], batch: int) -> "LitertModel":
+    """The model whose interpreters `make` gives, run once; AgentError says what the runtime has against it."""
     try:
-        return LitertModel(interpreter, int(setting["batch"]))
+        return LitertModel(make, batch)
     except AgentError:
         raise
     except Exception as error:  # ValueError, RuntimeError and what a delegate raises
