@@ -198,8 +198,9 @@ def resume(folder: Path, workers: int | None, as_json: bool) -> None:
 @click.option(
     "--repeats", default=3, show_default=True, type=click.IntRange(min=1), help="runs of each sample in a row"
 )
+@click.option("--allow-cpu-fallback", is_flag=True, help="run on the processor what an accelerator cannot")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-def verify(folder: Path, designs: int, sessions: int, repeats: int, as_json: bool) -> None:
+def verify(folder: Path, designs: int, sessions: int, repeats: int, allow_cpu_fallback: bool, as_json: bool) -> None:
     """Run designs of FOLDER on their board and hold them against the promise.
 
     Exit 1 when fewer than 9 in 10 keep it, 3 when the machine drifted too far to tell.
@@ -215,7 +216,14 @@ def verify(folder: Path, designs: int, sessions: int, repeats: int, as_json: boo
     check_unchanged(config)
     try:
         with Run.start(folder, config) as opened, counted(Console(stderr=True), "verifying") as told:
-            done = verification.verify(opened, count=designs, sessions=sessions, repeats=repeats, told=told)
+            done = verification.verify(
+                opened,
+                count=designs,
+                sessions=sessions,
+                repeats=repeats,
+                allow_cpu_fallback=allow_cpu_fallback,
+                told=told,
+            )
     except KeyboardInterrupt as interruption:
         raise KeyboardInterrupt(f"continue with: search verify {folder} --designs {designs}") from interruption
     click.echo(verification.to_json(done) if as_json else verification.to_text(done))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,13 +83,21 @@ class Verified:
 
 
 def verify(
-    opened: Run, *, count: int, sessions: int, repeats: int, told: Callable[[int, int, str], None] = lambda *_: None
+    opened: Run,
+    *,
+    count: int,
+    sessions: int,
+    repeats: int,
+    allow_cpu_fallback: bool = False,
+    told: Callable[[int, int, str], None] = lambda *_: None,
 ) -> list[Verified]:
     """Run `count` designs, spread over the front, in `sessions` fresh processes each; writes verify.csv.
 
     An interrupted verification goes on where it stopped; a finished one is done anew.
+    allow_cpu_fallback: run on the processor what the design's accelerator cannot.
     told: (runs done, runs in all, what runs now).  Raises ConfigError when the search is not through.
     """
+    options = {"allow_cpu_fallback": True} if allow_cpu_fallback else {}
     designs = read_designs(opened.folder)
     promises = read_csv(opened.folder / "front.csv")
     chosen = [designs[i] for i in spread(len(designs), count)]
@@ -101,7 +109,7 @@ def verify(
     results: dict[tuple[int, int, str], Result] = {}
     for n, (attempt, d, split) in enumerate(asked):
         told(n, len(asked), f"{chosen[d].key} on {split}")
-        results[attempt, d, split] = _answer(opened, _task(opened, chosen[d], split, attempt, repeats))
+        results[attempt, d, split] = _answer(opened, _task(opened, chosen[d], split, attempt, repeats, options))
     told(len(asked), len(asked), "")
     verified = [
         _compare(design, promises[design.key], [results[a, d, "val"] for a in attempts], results[0, d, "test"])
@@ -177,7 +185,9 @@ def to_csv(verified: Sequence[Verified]) -> str:
     return text.getvalue()
 
 
-def _task(opened: Run, design: Design, split: str, attempt: int, repeats: int) -> Task:
+def _task(
+    opened: Run, design: Design, split: str, attempt: int, repeats: int, backend_options: Mapping[str, bool]
+) -> Task:
     trained = _trained(opened.store, design)
     pinned = opened.config.checkpoint
     file = File.of(pinned.path)
@@ -194,6 +204,7 @@ def _task(opened: Run, design: Design, split: str, attempt: int, repeats: int) -
             # loop itself does between two samples.
             "repeats": repeats if split == "val" else 1,
             "controls": _controls(opened, design),
+            **({"backend_options": dict(backend_options)} if backend_options else {}),
         },
         arrays={name: array for name, array in trained.arrays.items() if name.startswith(("norm/", "head/"))},
         files={"checkpoint": file},

@@ -48,6 +48,7 @@ class Args(BaseModel):
     attempt: which repetition of the same question; nothing is random here, but a board is not a function.
     repeats: each sample runs so often in a row and its median time counts.
     controls: latency_ms by block key of a few rows of the table that the promise was made from.
+    backend_options: on top of what the target's file says of the backend.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,7 @@ class Args(BaseModel):
     attempt: int
     repeats: int
     controls: dict[str, float]
+    backend_options: dict[str, bool] = {}
 
 
 def run(task: Task, rng: np.random.Generator) -> Result:
@@ -66,7 +68,8 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     first = design.stages[0]
     data = datasets.load(args.dataset, args.split)
     inputs = data.inputs()
-    with open_board(find_target(first.target), backend=first.backend, wait=True) as board:
+    target = find_target(first.target).with_options(first.backend, **args.backend_options)
+    with open_board(target, backend=first.backend, wait=True) as board:
         formats = board.backend.formats(first.setting.precision)[:1]
         bundle = _exported(task, args.dataset, design, formats)
         blocks = _blocks(first.space, formats)

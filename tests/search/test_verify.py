@@ -119,6 +119,13 @@ def test_a_search_that_is_not_through_cannot_be_verified(found: Path, capsys: py
         assert "search resume" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_fallback_that_the_backend_does_not_know_is_refused(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The flag reaches the board's backend, in whose options it has no place here."""
+    capsys.readouterr()
+    assert 2 == search("verify", str(found), "--designs", "1", "--allow-cpu-fallback")
+    assert "[[backend]] onnxruntime: unknown key 'allow_cpu_fallback'" in capsys.readouterr().err
+
+
 def test_another_checkpoint_is_refused(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The designs were trained on one supernet; verifying another would say nothing."""
     other = found.parent / "other.safetensors"

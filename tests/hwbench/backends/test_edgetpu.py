@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from hwbench import command
 from hwbench.backend import Backend
 from hwbench.backends import edgetpu, litert
+from hwbench.cli import hwbench
 from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.link import Link
 from hwbench.links import local
 from hwbench.setting import Setting
+from hwbench.table import LatencyTable
 from hwbench.workload import Bundle
 from tests.contracts.backend import BackendContract
 from tests.contracts.session import SHORT
@@ -248,6 +251,69 @@ def test_only_single_inputs_on_the_npu_are_taken(backend: edgetpu.EdgeTpu, link:
             backend.prepare(link, bundle, bundle.workload("first"), setting)
     with pytest.raises(ConfigError, match="int8 only, not in 'fp32'"):
         backend.formats("fp32")
+
+
+@pytest.fixture
+def coral(
+    program: Path, library: Path, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """A folder with a target of this runtime and networks beside it; the argument is what its TOML says more."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HWBENCH_TABLES", str(tmp_path / "tables"))
+    for name, file in (("soft", "litert/exit0_int8"), ("hard", "tflite/int8")):
+        shutil.copyfile(root / "tests" / "recordings" / f"{file}.tflite", tmp_path / f"{name}.tflite")
+
+    def written(more: str = "") -> Path:
+        (tmp_path / "targets").mkdir(exist_ok=True)
+        (tmp_path / "targets" / "desk.toml").write_text(
+            'schema = 1\nname = "desk"\ntitle = "a desk"\n'
+            f'link = [{{ kind = "local", workdir = "{tmp_path / "work"}" }}]\n'
+            '[[backend]]\nkind = "edgetpu"\nunits = ["npu"]\nprecisions = ["int8"]\n'
+            f'options = {{ compiler = "{program}", library = "{library}" }}\n{more}'
+        )
+        return tmp_path
+
+    return written
+
+
+def _profile(model: str, *words: str) -> int:
+    words = ("profile", "--target", "desk", "--model", model, "--sessions", "1", "--window", "0.01", *words)
+    return command.run(hwbench, "hwbench", words)
+
+
+def test_a_users_file_is_profiled_and_what_runs_on_the_processor_is_flagged(
+    coral: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused with the way out first; with that, measured and flagged."""
+    place = coral("")
+    assert 4 == _profile("hard.tflite")
+    assert "1 HARD_SWISH (Operation not supported)" in capsys.readouterr().err
+    assert 0 == _profile("hard.tflite", "--allow-cpu-fallback")
+    (row,) = LatencyTable.read(place / "tables" / "desk" / "edgetpu-hard").row.values()
+    assert "partly_on_cpu" in row.flags
+    assert 0 == _profile("soft.tflite")
+
+
+def test_what_does_not_fit_the_board_is_one_line(
+    coral: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Told by the compiler, before anything is loaded."""
+    coral("[limits]\nmemory_mb = 0.001\n")
+    assert 4 == _profile("soft.tflite")
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "does not fit: its compiled file alone takes" in error
+    assert "memory_mb is 0.001" in error
+
+
+def test_parameters_streamed_past_the_chip_flag_the_row(
+    coral: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their number is the link's to the chip as much as the chip's own."""
+    monkeypatch.setenv("EDGETPU_STANDIN_CHIP_BYTES", "100")
+    place = coral("")
+    assert 0 == _profile("soft.tflite")
+    (row,) = LatencyTable.read(place / "tables" / "desk" / "edgetpu-soft").row.values()
+    assert "streams_weights" in row.flags
 
 
 def test_the_stand_in_is_a_program_of_its_own(program: Path) -> None:
