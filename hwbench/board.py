@@ -1,35 +1,41 @@
 """The only door to a device: locked while it is open, and left exactly as it was found.
 
 Before the first clock is set, what was there is written down on the board; whoever opens the board after a crash finds
-that record and puts it back first.
+that record and puts it back first. A board that is lost for a while is waited for (`Board.recover`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from hwbench.backend import Backend
+from hwbench.board_lock import BoardLock, lock_folders
 from hwbench.clock import Clock
 from hwbench.energy import MIN_SAMPLES, mean_power
-from hwbench.errors import ConfigError, DeviceError, PermanentDeviceError
+from hwbench.errors import ConfigError, DeviceError, PermanentDeviceError, TransientDeviceError
 from hwbench.link import Link
-from hwbench.lock import Lock
 from hwbench.meter import Meter
-from hwbench.session import Prepared, Session, WindowSpec
+from hwbench.operating_point import OperatingPoint
+from hwbench.reading import read_probe
+from hwbench.restore import RestoreRecord
+from hwbench.session import Hello, Prepared, Session, WindowSpec
 from hwbench.setting import Setting
 from hwbench.target import Plugin, Probe, Target, plugin_options
 from hwbench.workload import Bundle, Workload
 
 logger = logging.getLogger(__name__)
 
-_RECORD = "restore.json"
-_TO_MHZ = {"mhz": 1.0, "khz": 1e-3, "hz": 1e-6}
+# How long a board that was lost is waited for, and how long on the way out, when only clocks are to be put back.
+RECONNECT_S, _LEAVE_S = 120.0, 30.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+_COMMAND_S = 10.0
+_SAME_BOARD = ("model", "serial", "cpu", "machine")
 _TO_C = {"c": 1.0, "mc": 1e-3}
 
 
@@ -38,7 +44,9 @@ class Board:
     """An opened target; made by `open_board` only.
 
     meter: the first of the target's meters that this board has; None = energy can only be declared.
-    sensors: those that can be read here.  clocks: in the order in which they are set.
+    sensors: those that can be read here.  clocks: in the order in which they are set.  number: which of its links.
+    put_back: what opening it put back, by clock name: the leavings of a crash.
+    given_up: a campaign went on without it, so that it cannot be left as found is told, not raised.
     """
 
     target: Target
@@ -47,10 +55,29 @@ class Board:
     clocks: tuple[Clock, ...] = ()
     meter: Meter | None = None
     sensors: tuple[Probe, ...] = ()
+    number: int = 0
+    lock: BoardLock | None = None
+    put_back: Mapping[str, Mapping[str, str]] = field(default_factory=dict, init=False)
+    given_up: bool = field(default=False, init=False)
     _prepared: dict[tuple[str, str, Setting], Prepared] = field(default_factory=dict, init=False)
     _identity: Mapping[str, str] | None = field(default=None, init=False)
-    _found: dict[str, dict[str, str]] = field(default_factory=dict, init=False)
-    _changed: set[str] = field(default_factory=set, init=False)
+    _hello: Hello | None = field(default=None, init=False)
+    _point: OperatingPoint = field(init=False)
+
+    def __post_init__(self) -> None:
+        record = RestoreRecord(self.link, self.name)
+        self._point = OperatingPoint(self.clocks, record, self._read, self.name)
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+        several = f" (link {self.number})" if len(self.target.link) > 1 else ""
+        return f"board {self.target.name}{several}"
+
+    @property
+    def known(self) -> bool:
+        """Whether it has said who it is."""
+        return self._identity is not None
 
     def identity(self, setting: Setting) -> Mapping[str, str]:
         """Who this is, as its agent says: model, serial, kernel, cores, runtime and versions; asked once."""
@@ -73,22 +100,16 @@ class Board:
 
         Raises ConfigError for a clock the target does not have, PermanentDeviceError when the board does not take it.
         """
-        wanted = dict(setting.clocks)
-        unknown = set(wanted) - {clock.name for clock in self.clocks}
-        if unknown:
-            raise ConfigError(f"target {self.target.name} has no clock {sorted(unknown)[0]!r}; name it in its TOML")
-        if wanted:
-            self._record()
-        for clock in reversed(self.clocks):
-            if clock.name in self._changed - wanted.keys():
-                clock.restore(self._found[clock.name])
-                self._changed.discard(clock.name)
-        for clock in self.clocks:
-            if clock.name in wanted:
-                self._changed.add(clock.name)
-                switch_ms = clock.set(wanted[clock.name])
-                logger.debug("clock %s set to %s in %.1f ms", clock.name, wanted[clock.name], switch_ms)
-        return wanted | self.read_clocks()
+        return self._point.apply(setting)
+
+    @property
+    def switch_ms(self) -> dict[str, float]:
+        """Median time that each clock took to go to another value, of those that were switched."""
+        return self._point.switch_ms
+
+    def moved(self, setting: Setting, applied: Mapping[str, float | str]) -> tuple[dict[str, float | str], list[str]]:
+        """(clocks as they read now, those that are no longer as `apply` set and told them)."""
+        return self._point.moved(setting, applied)
 
     def prepare(self, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
         """Compile and push a workload, once for each file and setting; clocks make no difference to a file."""
@@ -112,8 +133,15 @@ class Board:
         raise ConfigError(f"{workload.block_key}: nothing to run at {setting.precision}")
 
     def session(self, setting: Setting) -> Session:
-        """A fresh process on the board."""
-        return self.backend.session(self.link, setting)
+        """A fresh process on the board; PermanentDeviceError when another board answers than did before."""
+        session = self.backend.session(self.link, setting)
+        if self._hello is None:
+            self._hello = session.hello
+        changed = _changed(self._hello, session.hello)
+        if changed:
+            session.__exit__(None, None, None)
+            raise PermanentDeviceError(f"{self.name} is not the one it was: {changed}; its windows do not go together")
+        return session
 
     def probes(self) -> Sequence[Probe]:
         """What the agent reads while a window is open: the meter's rails.
@@ -124,13 +152,7 @@ class Board:
 
     def read_clocks(self) -> dict[str, float | str]:
         """Present clocks in MHz, of those that tell."""
-        found: dict[str, float | str] = {}
-        for clock in self.clocks:
-            probe = clock.probe()
-            value = None if probe is None else self._read(probe)
-            if probe is not None and value is not None:
-                found[clock.name] = value * _TO_MHZ.get(probe.unit, 1.0)
-        return found
+        return self._point.read()
 
     def read_sensors(self) -> tuple[dict[str, float], dict[str, float]]:
         """(temperatures in °C, other sensors as they read) by name; one that does not answer now is left out."""
@@ -153,44 +175,72 @@ class Board:
         return mean_power(total, int(total.t_ns[0]), int(total.t_ns[-1]))[1]
 
     def _read(self, probe: Probe) -> float | None:
-        try:
-            return float(self.link.read(probe.read.removeprefix("file:"), max_bytes=4096))
-        except (OSError, ValueError, PermanentDeviceError):
-            return None
+        return read_probe(self.link, probe)
 
-    def _record(self) -> None:
-        """Write down what every clock is now; once, and before the first is set."""
-        if not self._found:
-            self._found = {clock.name: dict(clock.state()) for clock in self.clocks}
-            self.link.write(f"{self.link.workdir()}/{_RECORD}", json.dumps(self._found).encode())
+    def free_bytes(self) -> int | None:
+        """Room on the board where our files lie; None where `df` does not tell."""
+        done = self.link.run(["df", "-Pk", self.link.workdir()], timeout_s=_COMMAND_S)
+        found = re.findall(rb"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", done.stdout)
+        return int(found[-1]) * 1024 if len(found) == 1 else None
 
-    def restore(self) -> None:
-        """Put back what the record says, in reverse order, and remove it; nothing to do where there is none.
+    def recover(self, *, within_s: float = RECONNECT_S, sleep: Callable[[float], None] = time.sleep) -> None:
+        """After a TransientDeviceError: wait until the board answers, and hold it again.
 
-        A clock that cannot be put back does not keep the others from it; the first failure is raised at the end.
+        What a restart of the board may have taken is made anew: the lock, the restore record, pushed files; its clocks
+        are set again by the next `apply`.
+        Raises TransientDeviceError when it does not answer in time, or when somebody else has taken it meanwhile.
         """
-        path = f"{self.link.workdir()}/{_RECORD}"
-        try:
-            states: dict[str, dict[str, str]] = json.loads(self.link.read(path))
-        except FileNotFoundError:
+        end, pause_s = time.monotonic() + within_s, _FIRST_PAUSE_S
+        while True:
+            try:
+                self.link.run(["true"], timeout_s=_COMMAND_S)
+                if self.lock is not None and not self.lock.held():
+                    logger.info("%s answers again", self.name)
+                    self.lock.renew()
+                    self._prepared.clear()
+                    self._point.remember()
+                return
+            except (TransientDeviceError, ConfigError) as error:
+                if time.monotonic() + pause_s > end:
+                    raise TransientDeviceError(
+                        f"{self.name}: {within_s:.0f} s were not enough to get it back ({error}); what was measured is "
+                        "kept: see what it says, then go on with --resume"
+                    ) from error
+                logger.info("%s: %s; trying again in %.1f s", self.name, error, pause_s)
+            sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def restore(self) -> Mapping[str, Mapping[str, str]]:
+        """Put back what the restore record says and remove it; returns what was put back.
+
+        Raises PermanentDeviceError naming every clock that cannot be put back, after all others were.
+        """
+        return self._point.put_back()
+
+    def leave(self, *, quiet: bool) -> None:
+        """Put the clocks back, also when the link has to be made again for it.
+
+        quiet: a board that cannot be left as found is told, not raised, since something else is the matter already.
+        """
+        if not self._point.touched:
             return
-        except ValueError as error:
-            raise PermanentDeviceError(
-                f"target {self.target.name}: the restore record {path} is damaged, so its clocks cannot be put back; "
-                "reset them by hand (or restart the board), then remove that file"
-            ) from error
-        failures: list[DeviceError] = []
-        for clock in reversed(self.clocks):
-            if clock.name in states:
-                try:
-                    clock.restore(states[clock.name])
-                except DeviceError as error:
-                    failures.append(error)
-        if failures:
-            # The record stays: whoever opens the board next tries again.
-            raise failures[0]
-        self.link.run(["rm", "-f", path], timeout_s=10.0)
-        self._found, self._changed = {}, set()
+        try:
+            within_s = 0.0 if self.given_up else _LEAVE_S
+            # First of all it must be ours: whoever took it meanwhile has clocks and a record of his own.
+            self.recover(within_s=within_s)
+            try:
+                self.restore()
+            except TransientDeviceError:
+                self.recover(within_s=within_s)
+                self.restore()
+        except DeviceError as error:
+            told = (
+                f"{self.name} was left with its clocks set ({error}); when it answers again: "
+                f"hwbench doctor --target {self.target.name} --restore"
+            )
+            if not quiet:
+                raise type(error)(told) from error
+            logger.error("%s", told)
 
 
 @contextmanager
@@ -205,7 +255,8 @@ def open_board(target: Target, *, backend: str | None = None, link: int = 0, wai
         raise ConfigError(f"target {target.name}: no link {link}; it has {len(target.link)}, counted from 0")
     module, options = plugin_options(target, "hwbench.links", target.link[link].kind, target.link[link].options)
     with module.open(options) as opened:
-        lock = Lock(Path(opened.workdir()) / "board.lock", f"board {target.name}")
+        name = f"board {target.name}" + (f" (link {link})" if len(target.link) > 1 else "")
+        lock = BoardLock(opened, lock_folders(target.link[link], opened), name)
         lock.acquire(wait=wait)
         try:
             module, options = plugin_options(target, "hwbench.backends", section.kind, section.options)
@@ -214,16 +265,28 @@ def open_board(target: Target, *, backend: str | None = None, link: int = 0, wai
                 link=opened,
                 backend=module.open(options, opened),
                 clocks=tuple(_opened(target, "hwbench.clocks", c, opened) for c in target.clock),
+                number=link,
+                lock=lock,
             )
-            board.restore()
+            board.put_back = board.restore()
             board.meter = _meter(target, opened)
             board.sensors = tuple(p for p in target.sensor if board._read(p) is not None)
+            failed = True
             try:
                 yield board
+                failed = board.given_up
             finally:
-                board.restore()
+                board.leave(quiet=failed)
         finally:
             lock.release()
+
+
+def _changed(first: Hello, now: Hello) -> str:
+    """What differs between two greetings of one board; empty for the same."""
+    told = {key: (first.board.get(key), now.board.get(key)) for key in _SAME_BOARD}
+    if first.runtime == now.runtime:
+        told[first.runtime] = (first.runtime_version, now.runtime_version)
+    return ", ".join(f"{key} was {was!r}, now {now!r}" for key, (was, now) in told.items() if was != now)
 
 
 def _opened(target: Target, package: str, section: Plugin, link: Link) -> Clock:

@@ -2,23 +2,25 @@
 
 A session is a fresh process that measures all cells of an operating point in a new random order, so what the machine
 does meanwhile falls on all cells alike; a cell's value is the median of its sessions' medians. What the Store already
-holds is not measured again: to resume is to start again.
+holds is not measured again: to resume is to start again. Several boards share the sessions (`hwbench.farm`).
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hwbench import journal
+from hwbench import farm, journal
 from hwbench.board import Board
 from hwbench.energy import MIN_SAMPLES
 from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.measurement import Cell, Measurement, Window
-from hwbench.round import Round
+from hwbench.round import Round, prepared_control
 from hwbench.session import WindowSpec
 from hwbench.setting import Clocks, Setting
 from hwbench.store import Store
@@ -31,6 +33,9 @@ logger = logging.getLogger(__name__)
 _SAMPLES = MIN_SAMPLES * 1.25
 # What a cell costs beside its runs (push, load, drop), and a session (start of a process, control), for --plan only.
 _CELL_S, _SESSION_S, _GUESSED_MACS_PER_S = 0.05, 1.0, 2e9
+
+# In a window's provenance, which of several boards measured it; and how often each is looked at before.
+_LINK, _LOOKS = "link", 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +97,10 @@ def campaign(
 ) -> Iterator[Measurement]:
     """Measure every workload of the bundle at every setting, `sessions` times; yields the cells when all are complete.
 
-    boards: opened boards of one target; sessions take turns on them.
+    boards: opened boards of one target; they share the sessions, see `farm.spread`.
     Groups by operating point, shuffles inside, commits each window, repeats only the open cell after a
     TransientDeviceError.  A cell that cannot run does not stop the others: CellsFailed is raised when all else is done.
+    Raises Inconclusive when several boards do not agree; their windows are kept.
     """
     if sessions < 1 or not boards or not settings or not bundle.workloads:
         raise ConfigError("a campaign needs a board, a setting, a workload and at least one session")
@@ -108,8 +114,7 @@ def campaign(
         cells=_cells(bundle, settings),
         sessions=sessions,
     )
-    for number in range(sessions):
-        run.session(number)
+    run.measure()
     yield from run.measurements()
     if run.failures:
         raise CellsFailed(run.failures)
@@ -129,21 +134,43 @@ class _Campaign:
     sessions: int
     failures: dict[Cell, str] = field(default_factory=dict)
     done: int = 0
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
-    def session(self, number: int) -> None:
+    def measure(self) -> None:
+        """Run all sessions: one after the other on a board, side by side on several."""
+        if len(self.boards) == 1:
+            for number in range(self.sessions):
+                self.session(number, self.boards[0], self.rng)
+            return
+        living = farm.of_one_kind(self.boards, self.cells[0].setting)
+        # Each session its own generator: which board comes first must not change the orders.
+        seeds = self.rng.integers(1 << 63, size=self.sessions)
+        if any(self._window(cell, n) is None for cell in self.cells for n in range(self.sessions)):
+            farm.check_agreement({board.name: self._control_ms(board) for board in living})
+        farm.spread(
+            living,
+            range(self.sessions),
+            lambda number, board, stopped: self.session(
+                number, board, np.random.default_rng(seeds[number]), stopped=stopped
+            ),
+        )
+        farm.check_agreement(self._times())
+
+    def session(
+        self, number: int, board: Board, rng: np.random.Generator, *, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         """Measure what is missing of one session: one operating point after the other, in random order."""
-        board = self._board(number)
         groups: dict[tuple[str, Clocks], list[Cell]] = {}
         for cell in self.cells:
             if cell in self.failures:
                 continue
-            window = journal.get_window(self.store, self._key(cell, number))
+            window = self._window(cell, number)
             if window is not None:
                 self._tell(window, resumed=True)
             else:
                 groups.setdefault((cell.setting.unit, cell.setting.clocks), []).append(cell)
         points = list(groups.values())
-        for place in self.rng.permutation(len(points)):
+        for place in rng.permutation(len(points)):
             cells = points[place]
             Round(
                 board=board,
@@ -151,9 +178,10 @@ class _Campaign:
                 store=self.store,
                 how=self.how,
                 number=number,
-                keep=self._keep,
+                keep=lambda window: self._keep(window, board),
                 fail=self._fail,
-            ).run([cells[i] for i in self.rng.permutation(len(cells))])
+                stopped=stopped,
+            ).run([cells[i] for i in rng.permutation(len(cells))])
 
     def measurements(self) -> Iterator[Measurement]:
         """Every cell's value from its windows."""
@@ -161,40 +189,76 @@ class _Campaign:
         power = None if any(board.meter for board in self.boards) else self.boards[0].target.power
         for cell in self.cells:
             if cell not in self.failures:
-                found = [journal.get_window(self.store, self._key(cell, n)) for n in range(self.sessions)]
+                found = [self._window(cell, n) for n in range(self.sessions)]
                 yield summarise(self.bundle.workload(cell.block_key), [w for w in found if w is not None], power)
 
-    def _board(self, number: int) -> Board:
-        return self.boards[number % len(self.boards)]
+    def _window(self, cell: Cell, number: int) -> Window | None:
+        """What is kept of a cell in a session, whichever board measured it; None when nothing is."""
+        for board in self.boards:
+            # A board that died before it said who it is cannot have measured anything.
+            if not board.given_up or board.known:
+                window = journal.get_window(self.store, self._key(cell, number, board))
+                if window is not None:
+                    return window
+        return None
 
-    def _key(self, cell: Cell, number: int) -> str:
-        board = self._board(number)
+    def _key(self, cell: Cell, number: int, board: Board) -> str:
         sha256 = board.artifact_sha256(self.bundle, self.bundle.workload(cell.block_key), cell.setting)
         return journal.window_key(cell, number, sha256, board.identity(cell.setting), self.how)
 
-    def _keep(self, window: Window) -> str:
-        key = self._key(window.cell, window.session)
+    def _keep(self, window: Window, board: Board) -> str:
+        key = self._key(window.cell, window.session, board)
+        if len(self.boards) > 1:
+            window = replace(window, provenance={**window.provenance, _LINK: board.name})
         journal.put_window(self.store, key, window)
         self._tell(window, resumed=False)
         return key
 
+    def _control_ms(self, board: Board) -> float:
+        """How long a board takes for a small workload: the best of a few windows, as the others only add noise."""
+        setting = self.cells[0].setting
+        board.apply(setting)
+        prepared = prepared_control(board, self.bundle, setting)
+        with board.session(setting) as session:
+            session.load(prepared)
+            return min(
+                journal.median_ms(session.window([prepared.block_key], WindowSpec(), ()).run_ns) for _ in range(_LOOKS)
+            )
+
+    def _times(self) -> dict[str, float]:
+        """By board, the median over cells of its time over the mean of all boards: cells that several measured."""
+        shares: defaultdict[str, list[float]] = defaultdict(list)
+        for cell in self.cells:
+            by_board: defaultdict[str, list[float]] = defaultdict(list)
+            for window in (self._window(cell, n) for n in range(self.sessions)):
+                if window is not None and _LINK in window.provenance:
+                    by_board[window.provenance[_LINK]].append(journal.median_ms(window.run_ns))
+            medians = {name: float(np.median(times)) for name, times in by_board.items()}
+            if len(medians) > 1:
+                mean = sum(medians.values()) / len(medians)
+                for name, median in medians.items():
+                    shares[name].append(median / mean)
+        return {name: float(np.median(values)) for name, values in shares.items()}
+
     def _fail(self, cell: Cell, error: Exception) -> None:
         logger.warning("%s [%s] cannot be measured: %s", cell.block_key, cell.setting, error)
-        self.failures[cell] = str(error)
+        with self._lock:
+            self.failures[cell] = str(error)
 
     def _tell(self, window: Window, *, resumed: bool) -> None:
-        self.done += 1
-        if self.progress is not None:
-            self.progress(
-                Progress(
-                    done=self.done,
-                    total=len(self.cells) * self.sessions,
-                    cell=window.cell,
-                    session=window.session,
-                    latency_ms=journal.median_ms(window.run_ns),
-                    resumed=resumed,
+        with self._lock:
+            self.done += 1
+            if self.progress is not None:
+                self.progress(
+                    Progress(
+                        done=self.done,
+                        total=len(self.cells) * self.sessions,
+                        cell=window.cell,
+                        session=window.session,
+                        latency_ms=journal.median_ms(window.run_ns),
+                        resumed=resumed,
+                    )
                 )
-            )
 
 
 def _cells(bundle: Bundle, settings: Sequence[Setting]) -> tuple[Cell, ...]:

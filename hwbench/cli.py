@@ -35,6 +35,9 @@ def _job_options(function: Any) -> Any:
         click.option("--seed", default=0, show_default=True, help="Seed of orders and random networks."),
         click.option("--window", "window_s", type=float, help="Seconds a window lasts at least. [default: 0.2]"),
         click.option("--report-mode", is_flag=True, help="100 warm-ups and 1000 runs a window, as the papers do."),
+        click.option(
+            "--allow-cpu-fallback", is_flag=True, help="Run on the processor what an accelerator cannot; flags the row."
+        ),
         click.option("--threads", type=click.IntRange(1), multiple=True, help="Threads of the runtime (repeatable)."),
         click.option("--precision", multiple=True, help="Only these precisions of the backend (repeatable)."),
         click.option("--model", help="timm:NAME, FILE.onnx, FILE.tflite or a bundle folder."),
@@ -56,6 +59,7 @@ def _job_options(function: Any) -> Any:
 @click.option("--resume", is_flag=True, help="Go on where an interrupted profile stopped.")
 @click.option("--fresh", is_flag=True, help="Throw an unfinished profile away.")
 @click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses.")
+@click.option("--link", type=click.IntRange(0), help="Only the board behind this [[link]], from 0. [default: all]")
 @click.option("--out", type=click.Path(path_type=Path), help="Table to write (stem). [default: latency_tables/…]")
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
@@ -69,6 +73,7 @@ def profile(
     resume: bool,
     fresh: bool,
     wait: bool,
+    link: int | None,
     out: Path | None,
     runs: Path,
     slowest: int,
@@ -94,6 +99,7 @@ def profile(
             resume=resume,
             fresh=fresh,
             wait=wait,
+            link=link,
             progress=bar.advance,
             phase=bar.phase,
             failed=failed.append,
@@ -138,12 +144,19 @@ def targets(as_json: bool) -> None:
 
 @hwbench.command()
 @click.option("--target", "target_name", default="host", show_default=True, help="A board; see hwbench targets.")
+@click.option("--restore", is_flag=True, help="Only put back the clocks that a crash left set, and say what they were.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def doctor(target_name: str, as_json: bool) -> None:
+def doctor(target_name: str, restore: bool, as_json: bool) -> None:
     """Check that a board can be reached and measured; say what to do where it cannot."""
     from hwbench.doctor import examine
     from hwbench.target_file import find_target
 
+    if restore:
+        from hwbench.farm import put_back
+
+        for line in put_back(find_target(target_name)):
+            click.echo(line)
+        return
     checks = examine(find_target(target_name))
     if as_json:
         click.echo(json.dumps([asdict(c) for c in checks], indent=1))
@@ -274,6 +287,7 @@ def _job(
     threads: tuple[int, ...],
     window_s: float | None,
     report_mode: bool,
+    allow_cpu_fallback: bool,
     seed: int,
     sessions: int,
     networks: int,
@@ -288,8 +302,11 @@ def _job(
         if window_s <= 0:
             raise ConfigError(f"--window {window_s:g}: a window lasts more than 0 seconds")
         how = replace(how, min_time_s=window_s, max_time_s=max(how.max_time_s, 10 * window_s))
+    target = find_target(target_name)
+    if allow_cpu_fallback:
+        target = target.with_options(backend, allow_cpu_fallback=True)
     return Job(
-        target=find_target(target_name),
+        target=target,
         backend=backend,
         source=Source.of(space=space, model=model),
         precisions=precision,
@@ -310,7 +327,9 @@ def _read_table(file: Path) -> LatencyTable:
 def _list_tables() -> None:
     from hwbench.resources import table_folders
 
-    found = [file for folder in table_folders() for file in sorted(folder.glob("*/*.csv")) if ".parts" not in file.name]
+    beside = (".parts.csv", ".clocks.csv")
+    files = (file for folder in table_folders() for file in sorted(folder.glob("*/*.csv")))
+    found = [file for file in files if not file.name.endswith(beside)]
     for file in found:
         click.echo(str(file))
     if not found:

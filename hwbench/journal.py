@@ -29,6 +29,7 @@ class SessionNote:
 
     control_ms: median of a small control workload at the beginning and at the end; drift_percent: their difference.
     idle_mw: measured baseline, None without a meter.  steal_ms: time a hypervisor took from all windows together.
+    switch_ms: median time that each clock took to go to another value so far, of those that were switched.
     """
 
     session: int
@@ -40,6 +41,7 @@ class SessionNote:
     steal_ms: float | None = None
     temps_c: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
+    switch_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def window_key(cell: Cell, session: int, artifact_sha256: str, board: Mapping[str, str], how: WindowSpec) -> str:

@@ -1,4 +1,4 @@
-"""One holder at a time, and a message that names him: for boards and for stores.
+"""One holder at a time, and a message that names him: for files of this machine, like stores.
 
 The lock is the operating system's (it falls when its process dies, however it dies); beside it lies a small file that
 says who holds it, for the message only.
@@ -22,7 +22,7 @@ from hwbench.errors import ConfigError
 class Lock:
     """An exclusive hold on something that a file stands for; a context manager, also usable by `acquire`/`release`.
 
-    what: how the message names the thing, e.g. `board host`.
+    what: how the message names the thing, e.g. `store runs/x/store.sqlite`.
     """
 
     def __init__(self, file: Path, what: str) -> None:
@@ -41,7 +41,7 @@ class Lock:
             ) from error
         except OSError as error:
             raise ConfigError(f"{self._what}: cannot lock {self._lock.lock_file} ({error.strerror})") from error
-        holder = {"pid": os.getpid(), "user": _user(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        holder = {"pid": os.getpid(), "user": user_name(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         # Only a help for whoever waits: a full disk must not stop the work itself.
         with suppress(OSError):
             self._holder.write_text(json.dumps(holder), encoding="utf-8")
@@ -70,7 +70,8 @@ class Lock:
             return " by another process"
 
 
-def _user() -> str:
+def user_name() -> str:
+    """Who runs this, for messages."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user number without a name

@@ -11,9 +11,10 @@ import numpy as np
 
 from hwbench import journal
 from hwbench.backend import Backend
-from hwbench.board import Board, open_board
+from hwbench.board import Board
 from hwbench.campaign import CampaignPlan, CellsFailed, Progress, campaign, plan
 from hwbench.errors import ConfigError
+from hwbench.farm import open_boards
 from hwbench.fit import tabulate
 from hwbench.measurement import Measurement
 from hwbench.provenance import provenance
@@ -75,6 +76,7 @@ def profile(
     resume: bool = False,
     fresh: bool = False,
     wait: bool = False,
+    link: int | None = None,
     progress: Callable[[Progress], None] | None = None,
     phase: Callable[[str], None] = logger.info,
     failed: Callable[[CellsFailed], None] | None = None,
@@ -82,37 +84,38 @@ def profile(
     """Measure all cells of a job and make their table.
 
     resume: go on where an interrupted profile stopped.  fresh: throw such a one away.  wait: for a board in use.
+    link: only the board behind that link of the target; None = all of them share the work.
     failed: told of cells that could not be measured, while the table holds the others; None = that is raised.
     phase: told what begins.  Raises ConfigError when an unfinished profile is there and neither was said.
     """
     store_file = folder / "store.sqlite"
     _make_room(store_file, resume=resume, fresh=fresh)
     settings = job.settings
-    with Store(store_file) as store, open_board(job.target, backend=job.backend, wait=wait) as board:
+    with Store(store_file) as store, open_boards(job.target, backend=job.backend, link=link, wait=wait) as boards:
         phase("exporting")
         bundle = job.source.bundle(
-            formats=formats(board.backend, settings), out=folder / "bundle", networks=job.networks, seed=job.seed
+            formats=formats(boards[0].backend, settings), out=folder / "bundle", networks=job.networks, seed=job.seed
         )
         phase("measuring")
-        measured = measure(job, board, bundle, store, progress=progress)
+        measured = measure(job, boards, bundle, store, progress=progress)
         store.set_meta(_FINISHED, "yes")
-        return table_of(job, board, bundle, measured, store)
+        return table_of(job, boards, bundle, measured, store)
 
 
 def measure(
     job: Job,
-    board: Board,
+    boards: Sequence[Board],
     bundle: Bundle,
     store: Store,
     *,
     progress: Callable[[Progress], None] | None = None,
     failed: Callable[[CellsFailed], None] | None = None,
 ) -> list[Measurement]:
-    """All measurements of a bundle on an open board; `failed` as for `profile`."""
+    """All measurements of a bundle on open boards; `failed` as for `profile`."""
     measured: list[Measurement] = []
     try:
         for measurement in campaign(
-            [board],
+            boards,
             bundle,
             job.settings,
             store,
@@ -130,12 +133,12 @@ def measure(
 
 
 def table_of(
-    job: Job, board: Board, bundle: Bundle, measured: Sequence[Measurement], store: Store | None = None
+    job: Job, boards: Sequence[Board], bundle: Bundle, measured: Sequence[Measurement], store: Store | None = None
 ) -> LatencyTable:
     """The table of these measurements, with where they come from."""
-    identity = board.identity(job.settings[0])
+    identities = [board.identity(job.settings[0]) for board in boards if board.known or not board.given_up]
     made = provenance()
-    name, _, version = identity["runtime"].partition(" ")
+    name, _, version = identities[0]["runtime"].partition(" ")
     notes = [] if store is None else list(journal.sessions(store))
     return tabulate(
         measured,
@@ -144,7 +147,7 @@ def table_of(
             target=job.target.name,
             backend=job.runtime,
             space=job.source.name,
-            boards=[_board_name(identity)],
+            boards=sorted({_board_name(identity) for identity in identities}),
             created=made["created"],
             commit=made.get("commit", ""),
             command=made["command"],

@@ -16,6 +16,7 @@ import numpy as np
 
 from hwbench import journal
 from hwbench.board import Board
+from hwbench.cooling import cool
 from hwbench.energy import integrate, mean_power
 from hwbench.errors import DeviceError, Inconclusive, PermanentDeviceError, TransientDeviceError
 from hwbench.journal import SessionNote
@@ -23,7 +24,9 @@ from hwbench.marker import play_marker
 from hwbench.measurement import Cell, Trace, Window
 from hwbench.meter import Meter
 from hwbench.profiler import measure
+from hwbench.reading import throttled
 from hwbench.session import Prepared, Session, WindowSpec
+from hwbench.setting import Setting
 from hwbench.store import Store
 from hwbench.workload import Bundle, Workload
 
@@ -34,6 +37,8 @@ BACKOFF_S = 0.5
 IDLE_S = 2.0
 # Between the last work and the idle seconds, and between those and the marker.
 _QUIET_S = 0.3
+# Less room than this beside a workload's file, and a board counts as full.
+_ROOM_BYTES = 1_000_000
 _CONTROL = WindowSpec(min_runs=20, min_time_s=0.05, max_time_s=1.0)
 
 
@@ -42,6 +47,7 @@ class Round:
     """Cells of one operating point, one session.
 
     keep: commits a window and returns its key.  fail: notes a cell that cannot be measured.
+    stopped: asked between cells; True ends the round early.
     queue: cells still to do, the open one first.  exhausted: cells given up since the last that was kept.
     """
 
@@ -53,6 +59,7 @@ class Round:
     keep: Callable[[Window], str]
     fail: Callable[[Cell, Exception], None]
     sleep: Callable[[float], None] = time.sleep
+    stopped: Callable[[], bool] = lambda: False
     queue: deque[Cell] = field(default_factory=deque, init=False)
     total: int = field(default=0, init=False)
     exhausted: int = field(default=0, init=False)
@@ -60,16 +67,16 @@ class Round:
     def run(self, cells: Sequence[Cell]) -> None:
         """Measure the cells in this order.
 
-        After a TransientDeviceError only the open cell is repeated, in a fresh process after a pause; a cell that fails
-        so three times is given up. When two in a row are given up it is the board: the error is raised.
+        After a TransientDeviceError, wherever in a cell, the board is waited for and only the open cell is repeated, in
+        a fresh process with its clocks set anew; a cell that fails so three times is given up. When two in a row are
+        given up it is the board: the error is raised.
         """
         self.queue = deque(cells)
         self.total = len(cells)
         attempts: Counter[Cell] = Counter()
-        clocks = self.board.apply(cells[0].setting)
-        while self.queue:
+        while self.queue and not self.stopped():
             try:
-                _Process(self, clocks).run()
+                _Process(self, self.board.apply(cells[0].setting)).run()
             except TransientDeviceError as error:
                 if not self.queue:
                     # Only the control at the end is lost: every cell was kept.
@@ -82,6 +89,7 @@ class Round:
                 if attempts[cell] >= ATTEMPTS:
                     self._give_up(cell, error)
                 self.sleep(BACKOFF_S * 2 ** (attempts[cell] - 1))
+                self.board.recover(sleep=self.sleep)
 
     def _give_up(self, cell: Cell, error: TransientDeviceError) -> None:
         self.exhausted += 1
@@ -108,13 +116,13 @@ class _Process:
         """Measure what is in the queue; leaves a note on the session whatever happens."""
         own = self._own_meter()
         setting = self._round.queue[0].setting
-        control = self._board.prepare(self._round.bundle, _smallest(self._round.bundle), setting)
+        control = prepared_control(self._board, self._round.bundle, setting)
         if own is not None:
             own.start()
         try:
             with self._board.session(setting) as session:
                 self._open(session, control, own)
-                while self._round.queue:
+                while self._round.queue and not self._round.stopped():
                     self._cell(session)
                 self._look_at_control(session, control)
         finally:
@@ -141,10 +149,42 @@ class _Process:
         """Measure the cell at the head of the queue; a cell that cannot run leaves the queue too."""
         round_ = self._round
         cell = round_.queue[0]
-        temps, before = self._board.read_sensors()
+        _, before = cool(self._board, round_.sleep)
+        window = self._window(session, cell)
+        if window is None:
+            return
+        clocks, moved = self._board.moved(cell.setting, self._clocks)
+        if moved:
+            # As a window that is not steady: measured once more, then kept and flagged.
+            logger.warning("session %d, %s: clock %s moved", round_.number, cell.block_key, ", ".join(moved))
+            self._clocks = self._board.apply(cell.setting)
+            window = self._window(session, cell)
+            if window is None:
+                return
+            clocks, moved = self._board.moved(cell.setting, self._clocks)
+        temps, after = self._board.read_sensors()
+        throttle = throttled(self._board.sensors, before, after)
+        energy_mj, flags = self._energy(window)
+        told = [*(["throttled"] if throttle else []), *(["clock_moved"] if moved else [])]
+        window = replace(
+            window,
+            clocks_read=clocks,
+            temps_c=temps,
+            throttle=throttle,
+            energy_mj=energy_mj,
+            flags=tuple(sorted({*window.flags, *flags, *told})),
+            provenance=dict(self._board.identity(cell.setting)),
+        )
+        self._kept.append((round_.keep(window), window))
+        round_.exhausted = 0
+        round_.queue.popleft()
+
+    def _window(self, session: Session, cell: Cell) -> Window | None:
+        """Time a cell; None when it cannot run, which is noted: it leaves the queue."""
+        round_ = self._round
         try:
             prepared = self._board.prepare(round_.bundle, round_.bundle.workload(cell.block_key), cell.setting)
-            window = measure(
+            return measure(
                 session,
                 prepared,
                 cell,
@@ -152,26 +192,23 @@ class _Process:
                 self._board.probes(),
                 number=round_.number,
                 order=round_.total - len(round_.queue),
+                limits=self._board.target.limits,
             )
         except PermanentDeviceError as error:
+            self._check_room(cell, error)
             round_.fail(cell, error)
             round_.queue.popleft()
-            return
-        temps, after = self._board.read_sensors()
-        throttle = tuple(sorted(n for n, v in after.items() if n.startswith("throttle") and before.get(n, v) != v))
-        energy_mj, flags = self._energy(window)
-        window = replace(
-            window,
-            clocks_read=dict(self._clocks),
-            temps_c=temps,
-            throttle=throttle,
-            energy_mj=energy_mj,
-            flags=tuple(sorted({*window.flags, *flags, *(["throttled"] if throttle else [])})),
-            provenance=dict(self._board.identity(cell.setting)),
-        )
-        self._kept.append((round_.keep(window), window))
-        round_.exhausted = 0
-        round_.queue.popleft()
+            return None
+
+    def _check_room(self, cell: Cell, error: PermanentDeviceError) -> None:
+        """Raise where it is the board's disk that is full: every cell after this one would fail too."""
+        free = self._board.free_bytes()
+        sizes = [a.size_bytes for a in self._round.bundle.workload(cell.block_key).artifacts.values()]
+        if free is not None and free < max(sizes, default=0) + _ROOM_BYTES:
+            raise PermanentDeviceError(
+                f"{self._board.name}: its disk is full ({free / 1e6:.1f} MB free where our files lie); "
+                "make room there, then go on with --resume"
+            ) from error
 
     def _energy(self, window: Window) -> tuple[float | None, tuple[str, ...]]:
         """Net energy of a run from what the agent read in the window; unknown is None, with a flag that says so."""
@@ -238,6 +275,7 @@ class _Process:
             session=self._round.number,
             board=windows[0].provenance,
             clocks=windows[0].cell.setting.clocks_text,
+            switch_ms=self._board.switch_ms,
             control_ms=tuple(self._control),
             drift_percent=drift,
             idle_mw=self._idle_mw,
@@ -248,6 +286,17 @@ class _Process:
         journal.put_session(self._round.store, note, self._kept[0][0], self._traces)
 
 
-def _smallest(bundle: Bundle) -> Workload:
-    """The control: the least work there is, so that it costs next to nothing; the first where nobody counted."""
-    return min(bundle.workloads, key=lambda w: (w.macs == 0, w.macs))
+def prepared_control(board: Board, bundle: Bundle, setting: Setting) -> Prepared:
+    """The least work that the backend can prepare: what its compiler refuses is named when its turn comes."""
+    refused: list[PermanentDeviceError] = []
+    for workload in _smallest_first(bundle):
+        try:
+            return board.prepare(bundle, workload, setting)
+        except PermanentDeviceError as error:
+            refused.append(error)
+    raise refused[0]
+
+
+def _smallest_first(bundle: Bundle) -> list[Workload]:
+    """Controls, best first: the least work there is costs next to nothing; those that nobody counted come last."""
+    return sorted(bundle.workloads, key=lambda w: (w.macs == 0, w.macs))

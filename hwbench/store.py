@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ class Fact:
 
 
 class Store:
-    """An open store; a context manager.
+    """An open store; a context manager. Threads may share it: one is served after the other.
 
     read_only: no lock is taken and nothing is written; several readers and one writer live together.
     Raises ConfigError when the file belongs to another program, is cut short or damaged, was written by another
@@ -83,6 +84,7 @@ class Store:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
+        self._turn = threading.RLock()
         self._lock: Lock | None = None
         if read_only:
             if not path.is_file():
@@ -102,7 +104,7 @@ class Store:
             if self.path.is_file() and 0 < self.path.stat().st_size < _HEADER_BYTES:
                 raise sqlite3.DatabaseError("the file is damaged: it is shorter than a header")
             uri = f"{self.path.resolve().as_uri()}{'?mode=ro' if read_only else ''}"
-            db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0)
+            db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30.0, check_same_thread=False)
         try:
             with self._explained():
                 self._open_schema(db, read_only)
@@ -261,7 +263,8 @@ class Store:
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         try:
-            yield
+            with self._turn:
+                yield
         except sqlite3.Error as error:
             raise ConfigError(f"{self.path}: {_way_out(str(error))}") from error
 

@@ -96,8 +96,8 @@ def validate(
         unseen = _unseen(bundle, table, job)
         phase(f"measuring {len(unseen.workloads)} workloads")
         with Store(Path(scratch) / "store.sqlite") as store:
-            measured = profiling.measure(job, board, unseen, store, progress=progress)
-            now = profiling.table_of(job, board, unseen, measured)
+            measured = profiling.measure(job, [board], unseen, store, progress=progress)
+            now = profiling.table_of(job, [board], unseen, measured)
     _same_place(table, now)
     parts = {w.block_key: w.parts for w in bundle.workloads if w.kind == "network"}
     return [_compare(table, now, parts, setting) for setting in job.settings]

@@ -122,7 +122,7 @@ def measured(name: str, folder: Path) -> list[Figure]:
         whole = job.source.bundle(formats=("onnx",), out=folder / "bundle", networks=job.networks, seed=job.seed)
         fitted, hidden = split(whole, fitted_on)
         blocks = [w.block_key for w in whole.blocks]
-        measurements = profiling.measure(job, board, whole.only([*blocks, *fitted, *hidden]), store)
+        measurements = profiling.measure(job, [board], whole.only([*blocks, *fitted, *hidden]), store)
     return [figure(name, whole, measurements, setting, set(fitted), set(hidden)) for setting in job.settings]
 
 
