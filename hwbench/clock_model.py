@@ -108,9 +108,16 @@ def can_fit(points: Sequence[Clocks]) -> bool:
     return axes is not None and len(set(points)) >= len(coefficients("latency_ms", axes.moving)) + 2
 
 
-def fit_latency(points: Sequence[Clocks], latency_ms: np.ndarray) -> list[ClockModel]:
+def inner(points: Sequence[Clocks]) -> list[int]:
+    """The points between the others: without them the range is the same, so the others could predict them."""
+    axes = _axes(points)
+    return [] if axes is None else _inner(axes.share)
+
+
+def fit_latency(points: Sequence[Clocks], latency_ms: np.ndarray, *, errors: bool = True) -> list[ClockModel]:
     """Models of K blocks measured at the same P operating points; latency_ms: (K, P).
 
+    errors: also predict each point from the others, which takes as long again.
     Raises ConfigError where `can_fit` says no, or a value is not a positive number.
     """
     axes, value = _checked(points, latency_ms)
@@ -121,14 +128,16 @@ def fit_latency(points: Sequence[Clocks], latency_ms: np.ndarray) -> list[ClockM
     def blend(theta: np.ndarray, _: np.ndarray) -> np.ndarray:
         return _blend(np.exp(theta), axes.share)
 
-    found, left_out = _fit(blend, value / unit[:, None], starts, prior, low, high, axes)
+    found, left_out = _fit(blend, value / unit[:, None], starts, prior, low, high, axes, errors)
     return [
         axes.model("latency_ms", _in_ms(np.exp(theta), axes, scale), error)
         for theta, scale, error in zip(found, unit.tolist(), left_out.tolist(), strict=True)
     ]
 
 
-def fit_energy(points: Sequence[Clocks], energy_mj: np.ndarray, latency: Sequence[ClockModel]) -> list[ClockModel]:
+def fit_energy(
+    points: Sequence[Clocks], energy_mj: np.ndarray, latency: Sequence[ClockModel], *, errors: bool = True
+) -> list[ClockModel]:
     """Models of K blocks' energies, (K, P), on top of their latency models over the same clocks."""
     axes, value = _checked(points, energy_mj)
     time = predict(latency, points).T
@@ -142,7 +151,7 @@ def fit_energy(points: Sequence[Clocks], energy_mj: np.ndarray, latency: Sequenc
     def power(theta: np.ndarray, which: np.ndarray) -> np.ndarray:
         return _power(np.exp(theta), axes.share, longer[which])
 
-    found, left_out = _fit(power, value / unit[:, None], prior[None], prior, low, high, axes)
+    found, left_out = _fit(power, value / unit[:, None], prior[None], prior, low, high, axes, errors)
     models = []
     for k, theta in enumerate(np.exp(found)):
         law = _in_mj(theta, axes, float(unit[k]), float(slow[k]))
@@ -159,15 +168,6 @@ class _Axes:
     top: np.ndarray
     valid: Mapping[str, tuple[float, float]]
     fixed: Mapping[str, str]
-
-    def between(self) -> list[int]:
-        """Points that lie inside the range of all others: what a prediction is asked for."""
-        found = []
-        for i in range(len(self.share)):
-            others = np.delete(self.share, i, axis=0)
-            if (others.min(axis=0) <= self.share[i]).all() and (self.share[i] <= others.max(axis=0)).all():
-                found.append(i)
-        return found
 
     def model(self, metric: str, params: Mapping[str, float], mape_percent: float) -> ClockModel:
         # Rounded as a table writes them, so that a table read back says what the fitted one said.
@@ -203,6 +203,15 @@ def _axes(points: Sequence[Clocks]) -> _Axes | None:
         valid={name: (min(values), max(values)) for name, values in sorted(numbers.items())},
         fixed={name: next(iter(values)) for name, values in sorted(modes.items())},
     )
+
+
+def _inner(share: np.ndarray) -> list[int]:
+    found = []
+    for i, point in enumerate(share):
+        others = np.delete(share, i, axis=0)
+        if len(others) and (others.min(axis=0) <= point).all() and (point <= others.max(axis=0)).all():
+            found.append(i)
+    return found
 
 
 def _checked(points: Sequence[Clocks], values: np.ndarray) -> tuple[_Axes, np.ndarray]:
@@ -268,6 +277,7 @@ def _fit(
     low: np.ndarray,
     high: np.ndarray,
     axes: _Axes,
+    errors: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Best parameters (K, q) of (K, P) values, and the mean left-out error in percent (K,)."""
     blocks, tries = len(value), len(starts)
@@ -282,17 +292,17 @@ def _fit(
     block = np.repeat(np.arange(blocks), tries)
     theta, cost = solve(np.tile(starts, (blocks, 1)), block, np.ones((blocks * tries, value.shape[1])))
     best = theta.reshape(blocks, tries, -1)[np.arange(blocks), cost.reshape(blocks, tries).argmin(axis=1)]
-    inner = axes.between()
-    if not inner:
+    left = _inner(axes.share) if errors else []
+    if not left:
         return best, np.full(blocks, np.nan)
-    block = np.repeat(np.arange(blocks), len(inner))
-    point = np.tile(inner, blocks)
+    block = np.repeat(np.arange(blocks), len(left))
+    point = np.tile(left, blocks)
     weight = np.ones((len(block), value.shape[1]))
     weight[np.arange(len(block)), point] = 0.0
     # From where all points together led: the one left out moves it little, or that is its error.
     theta, _ = solve(best[block], block, weight)
     predicted = law(theta, block)[np.arange(len(block)), point]
-    off = np.abs(predicted / value[block, point] - 1).reshape(blocks, len(inner))
+    off = np.abs(predicted / value[block, point] - 1).reshape(blocks, len(left))
     return best, 100 * off.mean(axis=1)
 
 

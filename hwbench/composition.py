@@ -73,7 +73,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """The coefficients of one metric in one setting (without clocks).
+    """The coefficients of one metric in one setting, at one operating point.
 
     call: cost of one call of the runtime, in the metric's unit.  scale: a row inside a network over the row alone.
     layout: cost of each element that a graph returns, 0 where it was not fitted.
@@ -108,15 +108,16 @@ class Composition:
 
     def from_sums(self, sums: np.ndarray, counts: np.ndarray | int, elements: np.ndarray | float = 0.0) -> np.ndarray:
         """The same from sums (...,) of rows times their factors, and the number of rows in each."""
-        rows = self.scale * sums - np.asarray(counts) * self._alone
+        rows = self.scale * sums - np.asarray(counts) * self.paid_alone
         return np.asarray(self.call + rows + self.layout * np.asarray(elements))
 
     def addend(self, rows: np.ndarray, elements: np.ndarray | float) -> np.ndarray:
         """What blocks add to the segment they run in: (...,) rows times factors, and the elements each returns."""
-        return np.asarray(self.scale * rows - self._alone - self.layout * np.asarray(elements))
+        return np.asarray(self.scale * rows - self.paid_alone - self.layout * np.asarray(elements))
 
     @property
-    def _alone(self) -> float:
+    def paid_alone(self) -> float:
+        """What a row pays for standing alone, told or scale · call."""
         return self.scale * self.call if self.alone is None else self.alone
 
 
@@ -192,7 +193,7 @@ def fit(
             factors = dict(zip(blocks.keys, factor.tolist(), strict=True))
     return Composition(
         metric=metric,
-        setting=setting.without_clocks,
+        setting=setting,
         call=call,
         scale=scale,
         layout=layout,

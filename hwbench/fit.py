@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from hwbench import composition
-from hwbench.composition import Blocks, Composition
-from hwbench.errors import ConfigError
+from hwbench import clock_model, clock_rows, composition
+from hwbench.composition import Blocks, Composition, Error
+from hwbench.errors import ConfigError, MissingRows
 from hwbench.measurement import Cell, Measurement
 from hwbench.row import METRICS, Row
 from hwbench.setting import Setting
-from hwbench.table import LatencyTable, Origin, RuntimeSection, SessionSection
+from hwbench.table import BetweenSection, ClockSection, LatencyTable, Origin, RuntimeSection, SessionSection
 from hwbench.workload import Bundle, Workload
 
 Parts = Mapping[str, tuple[tuple[str, int], ...]]
@@ -59,8 +59,9 @@ def tabulate(
     origin: Origin,
     runtime: RuntimeSection,
     sessions: Sequence[SessionSection] = (),
+    switch_ms: Mapping[str, float] | None = None,
 ) -> LatencyTable:
-    """Make a table of what was measured.
+    """Make a table of what was measured; switch_ms: how long each clock took to go to another value.
 
     A composition is fitted for every metric and setting with enough whole networks; without them the table has rows
     only, and adding those up is an error that says so.
@@ -69,12 +70,14 @@ def tabulate(
     rows = {m.cell: row_of(m, kinds[m.cell.block_key]) for m in measurements}
     measured = {cell.block_key for cell in rows}
     parts = {w.block_key: w.parts for w in bundle.workloads if w.parts and w.block_key in measured}
-    return LatencyTable(
+    table = LatencyTable(
         origin=origin,
         runtime=runtime,
         row=rows,
         parts=parts,
         returned=elements_returned(bundle),
+        clock_models=clock_rows.fit(rows),
+        clocks=tuple(ClockSection(name=name, switch_ms=ms) for name, ms in sorted((switch_ms or {}).items())),
         compositions=compositions(
             rows,
             parts,
@@ -83,18 +86,67 @@ def tabulate(
         ),
         sessions=tuple(sessions),
     )
+    return replace(table, between=between(table))
+
+
+def between(table: LatencyTable) -> tuple[BetweenSection, ...]:
+    """How well networks are predicted at operating points where nothing was measured.
+
+    Each point that lies between the others is left out once: rows and composition come from the others alone, and the
+    networks measured there judge them.
+    """
+    found = []
+    for metric in METRICS:
+        for plain in sorted({c.setting.without_clocks for c in table.compositions if c.setting.clocks}, key=str):
+            errors = [e for e in _left_out(table, metric, plain) if len(e[0])]
+            if errors:
+                error = Error.of(*(np.concatenate(side) for side in zip(*errors, strict=True)))
+                found.append(
+                    BetweenSection(
+                        metric=metric,
+                        unit=plain.unit,
+                        precision=plain.precision,
+                        batch=plain.batch,
+                        threads=plain.threads,
+                        **asdict(error),
+                    )
+                )
+    return tuple(found)
+
+
+def _left_out(table: LatencyTable, metric: str, plain: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(predicted, measured) networks of one operating point after the other."""
+    composed = [c for c in table.compositions if c.metric == metric and c.setting.without_clocks == plain]
+    settings = [c.setting for c in composed if c.setting.clocks]
+    needed = METRICS[: METRICS.index(metric) + 1]  # an energy is a latency's
+    for i in clock_model.inner([s.clocks for s in settings]):
+        here = settings[i]
+        rows = {cell: row for cell, row in table.row.items() if cell.setting != here}
+        others = replace(
+            table,
+            row=rows,
+            clock_models=clock_rows.fit(rows, metrics=needed, errors=False),
+            compositions=tuple(c for c in table.compositions if c.setting != here),
+        )
+        judges = samples(table.row, table.parts, table.returned, metric, here)
+        try:
+            predicted, _ = others.rows(metric, judges.blocks.keys, [here])
+        except MissingRows:
+            continue  # too few points are left for a model of each block
+        told = replace(judges, blocks=replace(judges.blocks, rows=predicted[0]))
+        yield told.predict(others.composition(metric, here)), judges.measured
 
 
 def compositions(
     rows: Mapping[Cell, Row], parts: Parts, returned: Mapping[str, int], *, weights: Mapping[str, int]
 ) -> tuple[Composition, ...]:
-    """One composition for each metric and setting (without clocks) that has enough whole networks with all parts.
+    """One composition for each metric and setting, clocks included, with enough whole networks that have all parts.
 
     returned: elements of each graph's outputs at batch 1.  weights: of each block; {} = unknown.
     """
     fitted = []
     for metric in METRICS:
-        for setting in sorted({c.setting.without_clocks for c in rows}, key=str):
+        for setting in sorted({c.setting for c in rows}, key=str):
             found = samples(rows, parts, returned, metric, setting, weights=weights)
             if len(found.measured) >= composition.MINIMUM_NETWORKS:
                 smallest = min(v for c in rows if (v := _value(rows, metric, c.block_key, setting)) is not None)

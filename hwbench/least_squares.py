@@ -12,7 +12,7 @@ import numpy as np
 Residuals = Callable[[np.ndarray, np.ndarray], np.ndarray]  # (r, q) parameters of the problems (r,) -> (r, m)
 
 _STEP = 1e-6
-_SETTLED = 1e-10  # relative gain that three times in a row means a problem is done
+_SETTLED = 1e-6  # relative gain that three times in a row means a problem is done
 _HOPELESS = 1e8  # damping under which not even a tiny step downhill gains: at the bottom, as far as numbers tell
 
 

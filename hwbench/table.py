@@ -1,7 +1,7 @@
 """The lookup table: rows of one target, backend and space, each metric with its interval and evidence.
 
-Three files with one stem: `.csv` (rows), `.parts.csv` (what whole networks execute), `.toml` (source, runtime,
-composition, sessions). Only hwbench writes them.
+Files with one stem: `.csv` (rows), `.parts.csv` (what whole networks execute), `.toml` (source, runtime, composition,
+sessions), and after a sweep over clocks `.clocks.csv` (models between the measured ones). Only hwbench writes them.
 """
 
 from __future__ import annotations
@@ -9,103 +9,38 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hwbench.composition import Composition, Error, Range
+from hwbench import clock_composition, clock_rows
+from hwbench.clock_rows import ClockModels
+from hwbench.composition import Composition, Error
 from hwbench.errors import ConfigError, EvidenceError, MissingRows
 from hwbench.evidence import Evidence, join
 from hwbench.measurement import Cell
 from hwbench.row import METRICS, Row, csv_text, order, read_rows, write_rows
 from hwbench.setting import Setting
+from hwbench.table_file import (
+    BetweenSection,
+    ClockSection,
+    Origin,
+    RuntimeSection,
+    SessionSection,
+    TableFile,
+    composition_of,
+    read_table_file,
+    section_of,
+)
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the older interpreter
-    import tomli as tomllib
+__all__ = ["BetweenSection", "ClockSection", "LatencyTable", "Origin", "RuntimeSection", "SessionSection"]
 
-SCHEMA = 1
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Origin(_Strict):
-    """Where and when the rows were made."""
-
-    schema_: int = Field(alias="schema", default=SCHEMA)
-    target: str
-    backend: str
-    space: str
-    boards: list[str]
-    created: str
-    commit: str = ""
-    command: str = ""
-
-
-class RuntimeSection(_Strict):
-    """The runtime that ran the rows; tables of two runtimes do not merge."""
-
-    name: str
-    version: str
-
-
-class CompositionSection(_Strict):
-    """A Composition as TOML."""
-
-    metric: str
-    unit: str
-    precision: str
-    batch: int
-    threads: int | None = None
-    form: str = "sum"
-    call: float
-    scale: float
-    layout: float = 0.0
-    alone: float | None = None
-    factor: dict[str, float] = {}
-    fitted_on: int
-    mape_percent: float
-    bias_percent: float
-    spearman: float
-    n: int
-    valid_low: float
-    valid_high: float
-
-
-class ClockSection(_Strict):
-    """How long a clock takes to switch."""
-
-    name: str
-    switch_ms: float
-
-
-class SessionSection(_Strict):
-    """What was noticed of one session: steal time, drift of the control workload, temperatures."""
-
-    session: int
-    steal_ms: float | None = None
-    drift_percent: float | None = None
-    temps_c: dict[str, float] = {}
-    flags: list[str] = []
-
-
-class _File(_Strict):
-    table: Origin
-    source: dict[str, str]
-    runtime: RuntimeSection
-    composition: list[CompositionSection] = []
-    clock: list[ClockSection] = []
-    session: list[SessionSection] = []
-    returned: dict[str, int] = {}
+# A composition carried to clocks where nobody tried how well that goes says so: unknown is not 0.
+_UNKNOWN = Error(mape_percent=math.nan, bias_percent=math.nan, spearman=math.nan, n=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +49,8 @@ class LatencyTable:
 
     parts: block_key of a whole network or segment -> (part key, count) of what it executes.
     returned: block_key -> elements of the graph's outputs at batch 1; {} in tables that do not say.
+    clock_models: of metrics over clocks, by metric and cell.  between: their error on networks at points left out.
+    clocks: how long each takes to switch.
     """
 
     origin: Origin
@@ -122,6 +59,8 @@ class LatencyTable:
     parts: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     returned: Mapping[str, int] = field(default_factory=dict)
     compositions: tuple[Composition, ...] = ()
+    clock_models: ClockModels = field(default_factory=dict)
+    between: tuple[BetweenSection, ...] = ()
     clocks: tuple[ClockSection, ...] = ()
     sessions: tuple[SessionSection, ...] = ()
 
@@ -157,34 +96,48 @@ class LatencyTable:
     def rows(self, metric: str, keys: Sequence[str], settings: Sequence[Setting]) -> tuple[np.ndarray, Evidence]:
         """Values (P, K) of K block keys at P settings, and their one evidence.
 
-        Raises MissingRows naming ten missing rows and the command that fills them; nothing is ever taken as 0.
+        A point without a row is answered by the block's model between clocks (derived), inside the range that it was
+        fitted on.  Raises MissingRows naming ten missing rows and the command that fills them; nothing is taken as 0.
         """
         values = np.full((len(settings), len(keys)), np.nan)
-        missing: dict[str, None] = {}
         evidence: list[Evidence] = []
         for p, setting in enumerate(settings):
             for k, key in enumerate(keys):
                 row = self.row.get(Cell(block_key=key, setting=setting))
                 found = row.metric(metric) if row is not None else None
-                if found is None:
-                    missing[f"{key} [{setting}]"] = None
-                else:
+                if found is not None:
                     values[p, k] = found[0].value
                     evidence.append(found[1])
+        if np.isnan(values).any() and self.clock_models:
+            modelled = clock_rows.answer(self.clock_models, metric, keys, settings)
+            answered = np.isnan(values) & ~np.isnan(modelled)
+            values = np.where(answered, modelled, values)
+            if answered.any():
+                evidence.append(replace(self.source[metric], derived=True))
+        missing = dict.fromkeys(f"{keys[k]} [{settings[p]}]" for p, k in np.argwhere(np.isnan(values)).tolist())
         if missing:
-            raise MissingRows(self._missing(metric, tuple(missing)), tuple(missing))
+            raise MissingRows(self._missing(metric, tuple(missing), settings), tuple(missing))
         if not evidence:
             raise ConfigError(f"{self.name}: no rows were asked for {metric}")
         return values, evidence[0] if len(set(evidence)) == 1 else join(*evidence)
 
     def composition(self, metric: str, setting: Setting) -> Composition:
-        """The composition of a metric for that setting, whatever its clocks; ConfigError when none was fitted."""
-        for composition in self.compositions:
-            if composition.metric == metric and composition.setting == setting.without_clocks:
+        """The composition of a metric in that setting; ConfigError when none was fitted.
+
+        At an operating point where no networks were measured: what the measured points tell, its error that on networks
+        at points left out (NaN where none were).
+        """
+        near = clock_composition.nearby(self.compositions, metric, setting)
+        for composition in near:
+            if composition.setting == setting:
                 return composition
+        if near:
+            plain = setting.without_clocks
+            tried = (b.error for b in self.between if (b.metric, b.setting) == (metric, plain))
+            return clock_composition.carried(near, setting, self._typical(metric), next(tried, _UNKNOWN))
         raise ConfigError(
-            f"{self.name}: no composition for {metric} at {setting.without_clocks}; its rows cannot be added up; "
-            f"run: hwbench profile --target {self.origin.target} --space {self.origin.space} --networks 64"
+            f"{self.name}: no composition for {metric} at {setting}; its rows cannot be added up; "
+            f"run: {self._command([setting])} --networks 64"
         )
 
     def predict(self, metric: str, parts: Iterable[tuple[str, int]], setting: Setting, *, returns: int = 0) -> float:
@@ -217,6 +170,8 @@ class LatencyTable:
             if mine != theirs:
                 raise ConfigError(f"{self.name}: tables of different {what} do not merge ({mine} and {theirs})")
         fitted = {(c.metric, c.setting) for c in other.compositions}
+        tried = {(b.metric, b.setting) for b in other.between}
+        switched = {c.name for c in other.clocks}
         return replace(
             other,
             row={**self.row, **other.row},
@@ -224,11 +179,16 @@ class LatencyTable:
             returned={**self.returned, **other.returned},
             compositions=tuple(c for c in self.compositions if (c.metric, c.setting) not in fitted)
             + other.compositions,
+            clock_models={**self.clock_models, **other.clock_models},
+            between=tuple(b for b in self.between if (b.metric, b.setting) not in tried) + other.between,
+            clocks=tuple(c for c in self.clocks if c.name not in switched) + other.clocks,
         )
 
     def write(self, stem: Path) -> None:
-        """Write `stem.csv`, `stem.parts.csv` and `stem.toml`, each replaced in one step."""
+        """Write `stem.csv`, `stem.parts.csv`, `stem.toml` and, with models, `stem.clocks.csv`, each in one step."""
         stem.parent.mkdir(parents=True, exist_ok=True)
+        if not self.clock_models:
+            stem.with_name(f"{stem.name}.clocks.csv").unlink(missing_ok=True)
         for suffix, text in self._texts().items():
             file = stem.with_name(stem.name + suffix)
             temporary = file.with_name(file.name + ".part")
@@ -237,9 +197,10 @@ class LatencyTable:
 
     @classmethod
     def read(cls, stem: Path) -> LatencyTable:
-        """Read the three files; `stem` may also be the path of the `.csv`. Raises ConfigError naming file and line."""
+        """Read the files; `stem` may also be the path of the `.csv`. Raises ConfigError naming file and line."""
         stem = stem.with_suffix("") if stem.suffix in (".csv", ".toml") else stem
-        file = _read_toml(stem.with_name(stem.name + ".toml"))
+        toml, clocks = stem.with_name(stem.name + ".toml"), stem.with_name(stem.name + ".clocks.csv")
+        file = read_table_file(toml, _read_text(toml))
         csv_file = stem.with_name(stem.name + ".csv")
         rows = read_rows(str(csv_file), _read_text(csv_file))
         return cls(
@@ -248,7 +209,9 @@ class LatencyTable:
             row=rows,
             parts=_read_parts(stem.with_name(stem.name + ".parts.csv")),
             returned=file.returned,
-            compositions=tuple(_composition(section) for section in file.composition),
+            compositions=tuple(composition_of(section) for section in file.composition),
+            clock_models=clock_rows.read(str(clocks), _read_text(clocks)) if clocks.is_file() else {},
+            between=tuple(file.between),
             clocks=tuple(file.clock),
             sessions=tuple(file.session),
         )
@@ -256,22 +219,42 @@ class LatencyTable:
     def _has(self, metric: str) -> bool:
         return any(r.metric(metric) for r in self.row.values())
 
-    def _missing(self, metric: str, missing: tuple[str, ...]) -> str:
+    def _missing(self, metric: str, missing: tuple[str, ...], settings: Sequence[Setting]) -> str:
         listed = "\n  ".join(missing[:10])
         more = f"\n  … and {len(missing) - 10} more" if len(missing) > 10 else ""
         return (
             f"{self.name}: {len(missing)} rows without {metric}:\n  {listed}{more}\n"
-            f"fill them with: hwbench profile --target {self.origin.target} --backend {self.origin.backend} "
-            f"--space {self.origin.space} --resume"
+            f"fill them with: {self._command(settings)} --resume"
         )
+
+    def _command(self, settings: Iterable[Setting]) -> str:
+        """What measures such rows: a profile, or a sweep where operating points are asked for."""
+        verb, clocks = ("sweep", " --clocks all") if any(s.clocks for s in settings) else ("profile", "")
+        origin = self.origin
+        return f"hwbench {verb} --target {origin.target} --backend {origin.backend} --space {origin.space}{clocks}"
+
+    def _typical(self, metric: str) -> Callable[[Setting], float]:
+        """What a typical block costs in a setting: the geometric mean over those with rows in all composed settings."""
+        settings = [c.setting for c in self.compositions if c.metric == metric]
+        rows = (cell for cell, row in self.row.items() if row.kind == "block" and cell.setting in settings)
+        count = Counter(cell.block_key for cell in rows)
+        keys = sorted(key for key, times in count.items() if times == max(count.values()))
+
+        def typical(setting: Setting) -> float:
+            if not keys:
+                return 1.0  # nothing was measured where the composition was: its costs are taken as they are
+            return float(np.exp(np.log(self.rows(metric, keys, [setting])[0]).mean()))
+
+        return typical
 
     def _texts(self) -> dict[str, str]:
         parts = sorted((k, p, n) for k, all_parts in self.parts.items() for p, n in all_parts)
-        file = _File(
+        file = TableFile(
             table=self.origin,
             source={metric.partition("_")[0]: str(evidence) for metric, evidence in self.source.items()},
             runtime=self.runtime,
-            composition=[_section(c) for c in self.compositions],
+            composition=[section_of(c) for c in self.compositions],
+            between=list(self.between),
             clock=list(self.clocks),
             session=list(self.sessions),
             returned=dict(sorted(self.returned.items())),
@@ -279,7 +262,8 @@ class LatencyTable:
         return {
             ".csv": write_rows(self.row.values()),
             ".parts.csv": csv_text(["block_key", "part_key", "count"], [[k, p, str(n)] for k, p, n in parts]),
-            ".toml": tomli_w.dumps(file.model_dump(by_alias=True, exclude_none=True)),
+            ".toml": file.text(),
+            **({".clocks.csv": clock_rows.write(self.clock_models)} if self.clock_models else {}),
         }
 
 
@@ -302,60 +286,3 @@ def _read_parts(file: Path) -> dict[str, tuple[tuple[str, int], ...]]:
             raise ConfigError(f"{file}:{number}: expected block_key,part_key,count, found {','.join(line)!r}")
         parts.setdefault(line[0], []).append((line[1], int(line[2])))
     return {key: tuple(value) for key, value in parts.items()}
-
-
-def _read_toml(file: Path) -> _File:
-    try:
-        raw: dict[str, Any] = tomllib.loads(_read_text(file))
-        schema = raw.get("table", {}).get("schema")
-        if schema != SCHEMA:
-            raise ConfigError(f"{file}: schema {schema!r}, this version reads {SCHEMA}")
-        return _File.model_validate(raw)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{file}: {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
-
-
-def _section(composition: Composition) -> CompositionSection:
-    setting, error = composition.setting, composition.error
-    return CompositionSection(
-        metric=composition.metric,
-        unit=setting.unit,
-        precision=setting.precision,
-        batch=setting.batch,
-        threads=setting.threads,
-        call=composition.call,
-        scale=composition.scale,
-        layout=composition.layout,
-        alone=composition.alone,
-        factor=dict(composition.factor),
-        fitted_on=composition.fitted_on,
-        mape_percent=error.mape_percent,
-        bias_percent=error.bias_percent,
-        spearman=error.spearman,
-        n=error.n,
-        valid_low=composition.valid.low,
-        valid_high=composition.valid.high,
-    )
-
-
-def _composition(section: CompositionSection) -> Composition:
-    return Composition(
-        metric=section.metric,
-        setting=Setting(unit=section.unit, precision=section.precision, batch=section.batch, threads=section.threads),
-        call=section.call,
-        scale=section.scale,
-        layout=section.layout,
-        alone=section.alone,
-        factor=section.factor,
-        error=Error(
-            mape_percent=section.mape_percent,
-            bias_percent=section.bias_percent,
-            spearman=section.spearman,
-            n=section.n,
-        ),
-        valid=Range(low=section.valid_low, high=section.valid_high),
-        fitted_on=section.fitted_on,
-    )

@@ -70,7 +70,7 @@ def residuals_table(table: LatencyTable, metric: str = "latency_ms", limit: int 
     view = Table(box=None, pad_edge=False, title="whole networks against their blocks", title_justify="left")
     for name in ("network", "setting", "measured ms", "sum of blocks", "residual", "composed", "error"):
         view.add_column(name, justify="left" if name in ("network", "setting") else "right", overflow="fold")
-    fitted = {(c.metric, c.setting) for c in table.compositions}
+    fitted = {(c.metric, c.setting.without_clocks) for c in table.compositions}
     found = 0
     for key, parts in table.parts.items():
         for cell, row in table.row.items():
