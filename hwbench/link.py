@@ -30,7 +30,8 @@ class LinePipe(Protocol):
     def receive(self, timeout_s: float) -> bytes:
         """The next line without its newline, waiting asleep; b"" at end of input.
 
-        Raises TransientDeviceError after `timeout_s` or when a line exceeds 1 MiB.
+        Raises TransientDeviceError after `timeout_s`, when a line exceeds 1 MiB or was cut by the end of the process,
+        and when the link was lost.
         """
 
     def stderr_tail(self) -> str:
@@ -44,10 +45,15 @@ class Link(Protocol):
     """One way to one board (local, ssh, adb); a context manager.
 
     python: the board's interpreter that has the runtimes and runs the agent.
+    What was lost is found again: a call after a TransientDeviceError connects anew, and what a lost connection left
+    running on the board is ended before anything else is started there.
     """
 
     name: str
-    python: str
+
+    @property
+    def python(self) -> str:
+        """Path or name of that interpreter; a link over a network may connect to learn it."""
 
     def __enter__(self) -> Link: ...
     def __exit__(

@@ -204,9 +204,9 @@ class ProcessPipe:
                 del self._read[: at + 1]
                 return line
             if self._out_fd not in self._open:
-                line = bytes(self._read)
-                self._read.clear()
-                return line
+                if self._read:
+                    raise TransientDeviceError("the process ended in the middle of a line")
+                return b""
             left_s = end - time.monotonic()
             if left_s <= 0 or not self._take(left_s):
                 raise TransientDeviceError(f"no answer within {timeout_s:g} s")

@@ -101,6 +101,14 @@ class LinkContract:
         assert "why" == pipe.stderr_tail()
         assert 4 == pipe.close()
 
+    def test_a_line_that_was_cut_short_is_transient(self, link: Link) -> None:
+        """Half an answer is none: its process died while it wrote."""
+        pipe = link.spawn(["printf", "whole\\nhalf"], env={})
+        assert b"whole" == pipe.receive(10)
+        with pytest.raises(TransientDeviceError, match="in the middle of a line"):
+            pipe.receive(10)
+        pipe.close(0.1)
+
     def test_the_environment_given_arrives(self, link: Link) -> None:
         """Settings of a runtime travel this way."""
         pipe = link.spawn(["sh", "-c", "echo $OMP_NUM_THREADS"], env={"OMP_NUM_THREADS": "3"})
