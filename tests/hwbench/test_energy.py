@@ -53,6 +53,52 @@ def test_energy_is_right_to_one_percent_at_10_hz(length_s, phase_s, ramp, swing,
     assert math.isclose(told.net_mj, told.gross_mj - told.idle_mj)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    length_s=st.floats(2.0, 10.0),
+    phase_s=st.floats(0.0, 0.1),
+    outside=st.floats(0.0, 1.5),
+    ramp=st.floats(-0.4, 0.4),
+    swing=st.floats(0.0, 0.3),
+    period_s=st.floats(1.0, 20.0),
+    angle=st.floats(0.0, 6.3),
+    settling=st.floats(0.0, 0.5),
+    step=st.floats(-0.15, 0.15),
+    step_at=st.floats(0.0, 1.0),
+    counted=st.booleans(),
+)
+def test_energy_of_work_between_idle_is_right_to_one_percent(
+    length_s, phase_s, outside, ramp, swing, period_s, angle, settling, step, step_at, counted
+) -> None:
+    """The work begins and ends with the window, so power jumps there; it climbs, swings, settles and steps inside."""
+
+    def power_mw(t):
+        wave = ramp * t / length_s + swing * np.sin(2 * np.pi * t / period_s + angle) + settling * np.exp(-t.clip(0))
+        work = 3000 * (1 + wave + step * (t > step_at * length_s))
+        return np.where((t < 0) | (t > length_s), 3000 * outside, work)
+
+    fine = np.linspace(-0.5, length_s + 0.5, 40_001)
+    drawn_mj = np.r_[0.0, np.cumsum((power_mw(fine)[1:] + power_mw(fine)[:-1]) / 2 * (fine[1] - fine[0]))]
+    truth_mj = float(np.interp(length_s, fine, drawn_mj) - np.interp(0, fine, drawn_mj))
+    t_s = np.arange(-0.3, length_s + 0.3, 0.1) + phase_s
+    trace = _trace(t_s, 7e6 + 1000 * np.interp(t_s, fine, drawn_mj), "uj") if counted else _trace(t_s, power_mw(t_s))
+    told = integrate(trace, _ns(0), _ns(length_s), None, 1)
+    assert told.gross_mj is not None
+    assert abs(told.gross_mj / truth_mj - 1) < 0.01
+
+
+@given(st.floats(100, 1e5), st.floats(3.0, 10.0), st.floats(0.0, 1.0), st.floats(0.0, 0.1))
+def test_counter_that_is_read_more_often_than_it_counts_is_taken_at_its_changes(
+    power_mw: float, length_s: float, late: float, phase_s: float
+) -> None:
+    """Ten new values a second, read fifty times a second: plateaus neither lengthen nor shorten the window."""
+    t_s = np.arange(-0.3, length_s + 0.3, 0.02) + phase_s / 5
+    counted_s = (np.floor(t_s * 10 + late) - late) / 10
+    told = integrate(_trace(t_s, 7e9 + counted_s * power_mw * 1000, "uj"), _ns(0), _ns(length_s), None, 1)
+    assert told.gross_mj is not None
+    assert abs(told.gross_mj / (power_mw * length_s) - 1) < 0.01
+
+
 @given(st.floats(10, 1e5), st.integers(1, 1000), st.floats(2.0, 100.0))
 def test_constant_power_gives_the_same_from_every_kind_of_trace(power_mw: float, runs: int, length_s: float) -> None:
     """mW, uW and a counter in uJ agree."""
@@ -83,6 +129,8 @@ def test_without_a_baseline_net_is_unknown() -> None:
         (np.linspace(0, 1.5, 30), np.ones(30), "mw", "do not cover the window"),
         (np.r_[np.linspace(0, 0.9, 30), np.linspace(1.5, 2, 30)], np.ones(60), "mw", "a hole of 600 ms"),
         (np.linspace(0, 2, 50), np.r_[np.arange(25.0), np.arange(25.0)], "uj", "counter fell"),
+        (np.linspace(0, 2, 50), np.full(50, 7.0), "uj", "0 power samples"),
+        (np.linspace(0, 2, 200), np.floor(np.linspace(0, 15, 200)), "uj", "1[45] power samples"),
         (np.linspace(0, 2, 50)[::-1], np.ones(50), "mw", "order of time"),
         (np.linspace(0, 2, 50), np.full(50, np.nan), "mw", "0 power samples"),
         (np.linspace(0, 2, 50), np.ones(50), "mv", "neither power nor energy"),
