@@ -122,7 +122,7 @@ class Executor:
         return {
             "arrays": protocol.pack(arrays, self._folder + "/window.npz"),
             "traces": probes.units(),
-            "noise": heard,
+            "noise": dict(heard, **timed.told),
             "flags": sorted(set(timed.flags).union(*(model.flags for model in models))),
             "peak_memory_bytes": self._peak_bytes(keys),
         }

@@ -98,6 +98,7 @@ class Noise:
     def __init__(self) -> None:
         self._cpu = _cpu_ticks()
         self._use = resource.getrusage(resource.RUSAGE_SELF)
+        self._own_s = _own_s()
 
     def since(self) -> Dict[str, float]:
         """steal_ms (what the hypervisor took), others_ms (other processes), our switches; no key where unknown."""
@@ -109,10 +110,16 @@ class Noise:
         cpu = _cpu_ticks()
         if cpu is not None and self._cpu is not None:
             tick_ms = 1e3 / os.sysconf("SC_CLK_TCK")
-            own_ms = 1e3 * (use.ru_utime + use.ru_stime - self._use.ru_utime - self._use.ru_stime)
+            own_ms = 1e3 * (_own_s() - self._own_s)
             noise["steal_ms"] = (cpu["steal"] - self._cpu["steal"]) * tick_ms
             noise["others_ms"] = max(0.0, (cpu["busy"] - self._cpu["busy"]) * tick_ms - own_ms)
         return noise
+
+
+def _own_s() -> float:
+    # A tool that was run as a child, and has ended, is our work too.
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
 def _cpu_ticks() -> Optional[Dict[str, int]]:

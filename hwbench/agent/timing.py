@@ -4,7 +4,7 @@ import gc
 import os
 from array import array
 from contextlib import contextmanager
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,18 +18,28 @@ UNSTEADY_SHIFT = 0.03
 SETTLED_SPREAD = 0.02
 _BATCH_NS = 10 * 1000 * 1000
 _BATCH_RUNS = 5
+# The fewest runs in which work can settle.
+SETTLING_RUNS = 3 * _BATCH_RUNS
 
 Work = Sequence[Callable[[], Any]]
 
 
 class Timed:
-    """What one window saw, all int64 nanoseconds."""
+    """What one window saw, all int64 nanoseconds; told: figures by name that a tool which times itself adds."""
 
-    def __init__(self, warmup_ns: np.ndarray, start_ns: np.ndarray, run_ns: np.ndarray, flags: Sequence[str]) -> None:
+    def __init__(
+        self,
+        warmup_ns: np.ndarray,
+        start_ns: np.ndarray,
+        run_ns: np.ndarray,
+        flags: Sequence[str],
+        told: Optional[Mapping[str, float]] = None,
+    ) -> None:
         self.warmup_ns = warmup_ns
         self.start_ns = start_ns
         self.run_ns = run_ns
         self.flags = tuple(flags)
+        self.told = dict(told or {})
 
 
 def time_calls(
@@ -71,6 +81,26 @@ def steady(runs: Sequence[int]) -> bool:
         return True
     first, second = np.median(runs[:half]), np.median(runs[half:])
     return bool(abs(second - first) <= UNSTEADY_SHIFT * min(first, second))
+
+
+def settled(runs: Sequence[int], limit_ns: int) -> int:
+    """How many of the first runs are warm-up, by the rule of a live window: three batches alike, or the limit.
+
+    0 where neither comes.
+    """
+    medians: List[float] = []
+    batch: List[int] = []
+    spent = 0
+    for i, run in enumerate(runs):
+        batch.append(run)
+        spent += run
+        if len(batch) >= _BATCH_RUNS and sum(batch) >= _BATCH_NS:
+            medians.append(float(np.median(batch)))
+            batch = []
+        last = medians[-3:]
+        if spent >= limit_ns or (len(last) == 3 and max(last) - min(last) <= SETTLED_SPREAD * min(last)):
+            return i + 1
+    return 0
 
 
 def _settle(work: Work, limit_ns: int) -> "array[int]":
