@@ -8,7 +8,8 @@ from typing import Any
 from hwbench.agent_backend import AgentBackend, ProcessorOptions
 from hwbench.link import Link
 
-_FORMATS: Mapping[str, tuple[str, ...]] = {"fp32": ("onnx",)}
+# No fp16: the runtime's own kernels for a processor have none, so it would compute in fp32 between conversions.
+_FORMATS: Mapping[str, tuple[str, ...]] = {"fp32": ("onnx",), "int8": ("onnx_int8",)}
 
 
 class Options(ProcessorOptions):

@@ -20,8 +20,9 @@ __all__ = ["deployment", "exporter"]
 def exporter(source: str, *, formats: Sequence[str], out: Path, networks: int = 0, seed: int = 0) -> Bundle:
     """Export `space:digits`, `space:FILE` or `timm:NAME` into the folder `out`; formats () = describe only.
 
-    formats: of `onnx`, `pt2`, `tflite`, `tflite_int8`.  networks: how many random whole networks of a space go with the
-    blocks, the smallest and the largest among them.  Raises ConfigError for an unknown source or format.
+    formats: of `onnx`, `onnx_int8` (for processors), `onnx_qdq` (int8 for TensorRT), `pt2`, `tflite`, `tflite_int8`.
+    networks: how many random whole networks of a space go with the blocks, the smallest and the largest among them.
+    Raises ConfigError for an unknown source or format.
     """
     kind, colon, name = source.partition(":")
     if colon and name and kind == "space":

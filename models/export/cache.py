@@ -17,6 +17,8 @@ from platformdirs import user_cache_path
 from torch import nn
 
 _EXPORTERS = {"onnx": ("torch", "onnx"), "pt2": ("torch",), "tflite": ("torch", "litert-torch", "litert-converter")}
+_EXPORTERS["onnx_qdq"] = (*_EXPORTERS["onnx"], "onnxruntime")
+_EXPORTERS["onnx_int8"] = (*_EXPORTERS["onnx"], "onnxruntime")
 _EXPORTERS["tflite_int8"] = (*_EXPORTERS["tflite"], "ai-edge-quantizer")
 
 

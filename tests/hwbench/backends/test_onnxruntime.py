@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -15,10 +16,11 @@ from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.link import Link
 from hwbench.links import local
 from hwbench.setting import Setting
-from hwbench.workload import Bundle
+from hwbench.workload import Bundle, Workload, artifact_of
+from models.export.onnx_int8 import static_int8
 from tests.contracts.backend import BackendContract
 from tests.contracts.session import SHORT
-from tests.hwbench.exit_graphs import CPU1, exit_onnx, onnx_bundle, workload
+from tests.hwbench.exit_graphs import CPU1, chain_plan, exit_onnx, onnx_bundle, workload
 
 
 class TestOnnxRuntime(BackendContract):
@@ -36,13 +38,37 @@ class TestOnnxRuntime(BackendContract):
 
     @pytest.fixture
     def bundle(self, tmp_path: Path) -> Bundle:
-        """Two exits."""
-        return onnx_bundle(tmp_path / "bundle")
+        """Two exits, float and static int8."""
+        floats = onnx_bundle(tmp_path / "bundle")
+        return replace(floats, workloads=tuple(_with_int8(floats.root, w) for w in floats.workloads))
 
     @pytest.fixture
     def settings(self) -> list[Setting]:
-        """fp32 on one and on two threads."""
-        return [CPU1, Setting(unit="cpu", precision="fp32", threads=2)]
+        """fp32 on one and on two threads, int8."""
+        return [CPU1, Setting(unit="cpu", precision="fp32", threads=2), replace(CPU1, precision="int8")]
+
+    def test_int8_answers_nearly_as_float_with_a_score_that_is_no_step(
+        self, backend: Backend, link: Link, bundle: Bundle, tmp_path: Path, rng: np.random.Generator
+    ) -> None:
+        """Through plan and agent: most scores within a hundredth, and more of them than one byte could tell."""
+        data = rng.standard_normal((400, 3, 8, 8)).astype(np.float32)
+        np.save(tmp_path / "data.npy", data)
+        found = []
+        for precision in ("fp32", "int8"):
+            setting = replace(CPU1, precision=precision)
+            with backend.session(link, setting) as session:
+                session.load(backend.prepare(link, bundle, bundle.workload("first"), setting))
+                found.append(session.answer(chain_plan(), tmp_path / "data.npy", ()))
+        floats, rounded = found
+        assert np.median(np.abs(floats.score - rounded.score)) < 0.01
+        assert 256 < len(np.unique(rounded.score))
+        assert (floats.answer == rounded.answer).mean() > 0.9
+        assert not np.array_equal(floats.score, rounded.score)
+
+    def test_half_precision_is_refused(self, backend: Backend) -> None:
+        """The runtime would compute in fp32 and call it fp16."""
+        with pytest.raises(ConfigError, match=r"no precision 'fp16'.*fp32, int8"):
+            backend.formats("fp16")
 
     def test_a_setting_without_threads_is_refused(self, backend: Backend, link: Link) -> None:
         """The runtime would take all cores, and the row would not say so."""
@@ -109,6 +135,14 @@ class TestOnnxRuntime(BackendContract):
                 else:
                     with pytest.raises(PermanentDeviceError, match="'H' open"):
                         session.load(prepared)
+
+
+def _with_int8(root: Path, workload: Workload) -> Workload:
+    """The same workload with its int8 form beside the float one."""
+    samples = np.random.default_rng(8).standard_normal((16, *workload.inputs[0].shape)).astype(np.float32)
+    file = root / f"{workload.block_key}.onnx_int8"
+    file.write_bytes(static_int8((root / workload.artifacts["onnx"].path).read_bytes(), list(samples), "score"))
+    return replace(workload, artifacts={**workload.artifacts, "onnx_int8": artifact_of(root, file)})
 
 
 def _agents(workdir: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,9 @@ class Host:
         self.link = local.open({})
         self.backend = plugin.load("hwbench.backends", runtime).open({})
 
-    def prepare(self, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
-        """The file on the board."""
-        return self.backend.prepare(self.link, bundle, workload, setting)
+    def prepare_together(self, bundle: Bundle, workloads: Sequence[Workload], setting: Setting) -> list[Prepared]:
+        """The files on the board."""
+        return self.backend.prepare_together(self.link, bundle, workloads, setting)
 
     def session(self, setting: Setting) -> Session:
         """A fresh agent."""
@@ -116,7 +117,7 @@ class Host:
 
 @pytest.mark.parametrize(
     ("runtime", "precision", "format"),
-    [("onnxruntime", "fp32", "onnx"), ("litert", "int8", "tflite_int8")],
+    [("onnxruntime", "fp32", "onnx"), ("onnxruntime", "int8", "onnx_int8"), ("litert", "int8", "tflite_int8")],
 )
 def test_a_board_leaves_where_torch_does(
     network: exits.ExitNetwork, images: torch.Tensor, tmp_path: Path, runtime: str, precision: str, format: str

@@ -71,6 +71,20 @@ def test_a_block_in_tflite_has_no_transposes_and_int8_follows_float(
     assert correlation(outputs(floats, x)[0], outputs(int8, x)[0]) > 0.99
 
 
+def test_a_timm_model_in_int8_is_cut_too_and_follows_float(tmp_path: Path) -> None:
+    """Blocks beside the whole, each as the processor's int8 of the same float graph."""
+    bundle = exporter("timm:tf_mobilenetv3_small_minimal_100", formats=("onnx_int8",), out=tmp_path / "bundle")
+    assert all("onnx_int8" in w.artifacts for w in bundle.workloads)
+    for workload in (*bundle.blocks[:6], bundle.workloads[-1]):
+        x = np.random.default_rng(3).standard_normal(workload.inputs[0].shape).astype(np.float32)
+        floats, rounded = (
+            onnxruntime.InferenceSession(bundle.path(workload, format)).run(None, {workload.inputs[0].name: x})[0]
+            for format in ("onnx", "onnx_int8")
+        )
+        assert correlation(floats, rounded) > 0.95
+        assert not np.array_equal(floats, rounded)
+
+
 def test_correlation_and_agreement_by_hand() -> None:
     """A line, its mirror, a constant; two of three rows with the same largest entry."""
     line = np.array([1.0, 2.0, 3.0])
