@@ -26,7 +26,8 @@ from hwbench.reading import read_probe
 from hwbench.restore import RestoreRecord
 from hwbench.session import Hello, Prepared, Session, WindowSpec
 from hwbench.setting import Setting
-from hwbench.target import Plugin, Probe, Target, plugin_options
+from hwbench.simulated import Nowhere, VirtualClock, VirtualMeter
+from hwbench.target import BackendSection, Plugin, Probe, Target, plugin_options
 from hwbench.workload import Bundle, Workload
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Board:
     meter: the first of the target's meters that this board has; None = energy can only be declared.
     sensors: those that can be read here.  clocks: in the order in which they are set.  number: which of its links.
     put_back: what opening it put back, by clock name: the leavings of a crash.
+    sleep: lets seconds pass on the board.
     given_up: a campaign went on without it, so that it cannot be left as found is told, not raised.
     """
 
@@ -57,6 +59,7 @@ class Board:
     sensors: tuple[Probe, ...] = ()
     number: int = 0
     lock: BoardLock | None = None
+    sleep: Callable[[float], None] = time.sleep
     put_back: Mapping[str, Mapping[str, str]] = field(default_factory=dict, init=False)
     given_up: bool = field(default=False, init=False)
     _prepared: dict[tuple[str, str, Setting], Prepared] = field(default_factory=dict, init=False)
@@ -105,7 +108,7 @@ class Board:
     @property
     def switch_ms(self) -> dict[str, float]:
         """Median time that each clock took to go to another value, of those that were switched."""
-        return self._point.switch_ms
+        return {} if self.target.simulates else self._point.switch_ms
 
     def moved(self, setting: Setting, applied: Mapping[str, float | str]) -> tuple[dict[str, float | str], list[str]]:
         """(clocks as they read now, those that are no longer as `apply` set and told them)."""
@@ -124,8 +127,13 @@ class Board:
         return self.backend.prepare_together(self.link, bundle, workloads, setting.without_clocks)
 
     def artifact_sha256(self, bundle: Bundle, workload: Workload, setting: Setting) -> str:
-        """Hash of the file that this backend runs; ConfigError when the bundle has none for that precision."""
+        """Hash of the file that this backend runs, or of the description where it needs none.
+
+        Raises ConfigError when the bundle has no file for that precision.
+        """
         formats = self.backend.formats(setting.precision)
+        if not formats:
+            return workload.digest
         for name in formats:
             if name in workload.artifacts:
                 return workload.artifacts[name].sha256
@@ -183,13 +191,14 @@ class Board:
         found = re.findall(rb"\s\d+\s+\d+\s+(\d+)\s+\d+%\s", done.stdout)
         return int(found[-1]) * 1024 if len(found) == 1 else None
 
-    def recover(self, *, within_s: float = RECONNECT_S, sleep: Callable[[float], None] = time.sleep) -> None:
+    def recover(self, *, within_s: float | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         """After a TransientDeviceError: wait until the board answers, and hold it again.
 
         What a restart of the board may have taken is made anew: the lock, the restore record, pushed files; its clocks
-        are set again by the next `apply`.
+        are set again by the next `apply`.  within_s: None = two minutes.
         Raises TransientDeviceError when it does not answer in time, or when somebody else has taken it meanwhile.
         """
+        within_s = RECONNECT_S if within_s is None else within_s
         end, pause_s = time.monotonic() + within_s, _FIRST_PAUSE_S
         while True:
             try:
@@ -251,6 +260,9 @@ def open_board(target: Target, *, backend: str | None = None, link: int = 0, wai
     Raises ConfigError naming the holder when somebody else has it open, DeviceError when it does not answer.
     """
     section = target.backend_section(backend)
+    if target.simulates:
+        yield _analytic(target, section)
+        return
     if not 0 <= link < len(target.link):
         raise ConfigError(f"target {target.name}: no link {link}; it has {len(target.link)}, counted from 0")
     module, options = plugin_options(target, "hwbench.links", target.link[link].kind, target.link[link].options)
@@ -279,6 +291,19 @@ def open_board(target: Target, *, backend: str | None = None, link: int = 0, wai
                 board.leave(quiet=failed)
         finally:
             lock.release()
+
+
+def _analytic(target: Target, section: BackendSection) -> Board:
+    """A simulated board: nothing to reach, to lock or to put back, and time passes at once."""
+    module, options = plugin_options(target, "hwbench.backends", section.kind, section.options)
+    return Board(
+        target=target,
+        link=Nowhere(),
+        backend=module.open(options),
+        clocks=tuple(VirtualClock(clock.name, clock.values) for clock in target.clock),
+        meter=VirtualMeter(),
+        sleep=lambda seconds: None,
+    )
 
 
 def _changed(first: Hello, now: Hello) -> str:

@@ -86,10 +86,11 @@ class Round:
                 cell = self.queue[0]
                 attempts[cell] += 1
                 logger.warning("session %d, %s: %s (try %d)", self.number, cell.block_key, error, attempts[cell])
+                self.sleep(BACKOFF_S * 2 ** (attempts[cell] - 1))
+                # A board that stays away is no cell's fault: this raises.
+                self.board.recover(sleep=self.sleep)
                 if attempts[cell] >= ATTEMPTS:
                     self._give_up(cell, error)
-                self.sleep(BACKOFF_S * 2 ** (attempts[cell] - 1))
-                self.board.recover(sleep=self.sleep)
 
     def _give_up(self, cell: Cell, error: TransientDeviceError) -> None:
         self.exhausted += 1
@@ -220,9 +221,9 @@ class _Process:
     def _integrated(
         self, meter: Meter, traces: Mapping[str, Trace], window: Window
     ) -> tuple[float | None, tuple[str, ...]]:
-        start_ns, end_ns = int(window.start_ns[0]), int(window.start_ns[-1] + window.run_ns[-1])
+        start_ns, end_ns = int(window.start_ns[0]), window.end_ns
         try:
-            told = integrate(meter.total(traces), start_ns, end_ns, self._idle_mw, window.run_ns.size)
+            told = integrate(meter.total(traces), start_ns, end_ns, self._idle_mw, window.runs)
         except Inconclusive as error:
             logger.warning("%s, session %d: no energy: %s", window.cell.block_key, window.session, error)
             return None, ("no_energy",)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from hwbench.agent_session import AgentSession
@@ -20,12 +21,16 @@ Event = Callable[["Watched", str], None]
 
 
 class Watched:
-    """A session whose windows are announced: `before` and `after` get the session and the window's first block key."""
+    """A session whose windows are announced: `before` and `after` get the session and the window's first block key.
+
+    stretch: its runs are told so many times longer than they were, as from a slower board.
+    """
 
     def __init__(self, session: Session, before: Event | None, after: Event | None) -> None:
         self._session = session
         self._before, self._after = before, after
         self.hello: Hello = session.hello
+        self.stretch = 1.0
 
     def kill(self) -> None:
         """kill -9 the agent: what a crashed driver or the kernel's memory killer does."""
@@ -51,7 +56,8 @@ class Watched:
         if self._before is not None:
             self._before(self, chain[0])
         try:
-            return self._session.window(chain, how, probes)
+            raw = self._session.window(chain, how, probes)
+            return replace(raw, run_ns=(raw.run_ns * self.stretch).astype(raw.run_ns.dtype))
         finally:
             if self._after is not None:
                 self._after(self, chain[0])
@@ -64,11 +70,18 @@ class Watched:
 
 
 class WatchedBackend:
-    """A backend whose sessions are watched."""
+    """A backend whose sessions are watched.  alter: gets each session when it is opened, to change what it says."""
 
-    def __init__(self, backend: Backend, *, before: Event | None = None, after: Event | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        before: Event | None = None,
+        after: Event | None = None,
+        alter: Callable[[Watched], None] | None = None,
+    ) -> None:
         self._backend = backend
-        self._before, self._after = before, after
+        self._before, self._after, self._alter = before, after, alter
         self.name = backend.name
         self.opened = 0
 
@@ -85,4 +98,7 @@ class WatchedBackend:
 
     def session(self, link: Link, setting: Setting) -> Watched:
         self.opened += 1
-        return Watched(self._backend.session(link, setting), self._before, self._after)
+        watched = Watched(self._backend.session(link, setting), self._before, self._after)
+        if self._alter is not None:
+            self._alter(watched)
+        return watched
