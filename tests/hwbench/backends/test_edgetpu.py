@@ -19,7 +19,7 @@ from hwbench.backends import edgetpu, litert
 from hwbench.cli import hwbench
 from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.link import Link
-from hwbench.links import local
+from hwbench.links import local, ssh
 from hwbench.setting import Setting
 from hwbench.table import LatencyTable
 from hwbench.workload import Bundle
@@ -96,10 +96,21 @@ class TestEdgeTpu(BackendContract):
         return [NPU]
 
 
+@pytest.fixture(params=["local", "ssh"])
+def any_link(request: pytest.FixtureRequest, link: Link) -> Iterator[Link]:
+    """This machine, directly and through its own sshd."""
+    if request.param == "local":
+        yield link
+        return
+    with ssh.open(request.getfixturevalue("sshd").options()) as opened:
+        yield opened
+
+
 def test_a_cascade_answers_as_int8_on_the_processor_does(
-    backend: edgetpu.EdgeTpu, library: Path, link: Link, bundle: Bundle, tmp_path: Path, rng: np.random.Generator
+    backend: edgetpu.EdgeTpu, library: Path, any_link: Link, bundle: Bundle, tmp_path: Path, rng: np.random.Generator
 ) -> None:
     """Through the delegate, co-compiled files and the agent, sample by sample; windows are timed too."""
+    link = any_link
     data = rng.standard_normal((40, 3, 8, 8)).astype(np.float32)
     np.save(tmp_path / "data.npy", data)
     workloads = [bundle.workload("first"), bundle.workload("next")]
