@@ -28,3 +28,14 @@ class Meter(Protocol):
 
     def total(self, traces: Mapping[str, Trace]) -> Trace:
         """Power in mW, or a counter in uJ; rails that overlap are never added."""
+
+
+class ReadByAgent:
+    """The half of a meter whose probes the agent reads: nothing to start here, and no traces of its own."""
+
+    def start(self) -> None:
+        """The agent reads; nothing to start."""
+
+    def stop(self, marker: Trace) -> Mapping[str, Trace]:
+        """The agent reads; nothing of its own."""
+        return {}

@@ -16,6 +16,7 @@ from hwbench.energy import add
 from hwbench.errors import PermanentDeviceError
 from hwbench.link import Link
 from hwbench.measurement import Trace
+from hwbench.meter import ReadByAgent
 from hwbench.target import Probe
 
 _ZONE = re.compile(r"^intel-rapl:\d+(:\d+)?$")
@@ -29,7 +30,7 @@ class Options(BaseModel):
     zones: tuple[str, ...] = ()
 
 
-class Rapl:
+class Rapl(ReadByAgent):
     """See `hwbench.meter.Meter`.  zones: folder name -> the value at which its counter starts again from 0, in uJ."""
 
     rate_hz: float | None = None
@@ -41,13 +42,6 @@ class Rapl:
     def probes(self) -> Sequence[Probe]:
         """One counter a zone."""
         return [Probe(name=z, read=f"file:{self._root}/{z}/energy_uj", unit="uj") for z in self._zones]
-
-    def start(self) -> None:
-        """The agent reads; nothing to start."""
-
-    def stop(self, marker: Trace) -> Mapping[str, Trace]:
-        """The agent reads; nothing of its own."""
-        return {}
 
     def total(self, traces: Mapping[str, Trace]) -> Trace:
         """One counter in uJ that never falls: each zone is unwrapped at its own range, then they are added."""

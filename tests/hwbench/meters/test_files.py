@@ -15,6 +15,7 @@ from hwbench.measurement import Trace
 from hwbench.meter import Meter
 from hwbench.meters import files
 from tests.contracts.meter import MeterContract
+from tests.doubles import vcgencmd
 
 
 def _rail(folder: Path, name: str, content: str = "1000") -> str:
@@ -80,6 +81,8 @@ def test_named_rails_are_added_and_others_left_out(tmp_path: Path) -> None:
         ({"rails": {}}, "at least 1"),
         ({"rails": {"a": "nvml:0"}}, "file:/"),
         ({"rails": {"a": {"volt": "file:/a", "amp": "file:/b"}}, "unit": "uj"}, "cannot stand in one meter"),
+        ({"rails": {"a": "ina:VDD_IN"}, "unit": "uj"}, "cannot stand in one meter"),
+        ({"rails": {"a": "file:/a#"}}, "no field"),
     ],
 )
 def test_options_that_would_add_wrongly_are_refused(options: dict[str, object], said: str) -> None:
@@ -90,9 +93,9 @@ def test_options_that_would_add_wrongly_are_refused(options: dict[str, object], 
 
 def test_absent_or_odd_file_is_named(tmp_path: Path) -> None:
     """The board is asked at once, not in the middle of a campaign."""
-    with pytest.raises(PermanentDeviceError, match="none cannot be read"):
+    with pytest.raises(PermanentDeviceError, match="none gives no number in mw"):
         _open(rails={"a": f"file:{tmp_path}/none"})
-    with pytest.raises(PermanentDeviceError, match="holds b'NC', not a number"):
+    with pytest.raises(PermanentDeviceError, match="nc gives no number"):
         _open(rails={"a": _rail(tmp_path, "nc", "NC")})
 
 
@@ -103,3 +106,85 @@ def test_rail_without_samples_is_no_zero(tmp_path: Path) -> None:
     none = Trace(t_ns=np.zeros(0, dtype=np.int64), value=np.zeros(0), unit="mw")
     with pytest.raises(Inconclusive, match="no samples"):
         meter.total({"rail.a": some, "rail.b": none})
+
+
+def test_rails_of_a_tool_are_read_as_it_prints_them(tmp_path: Path) -> None:
+    """Whatever prints a number is a meter: here the volts and amperes of one rail of a Raspberry Pi 5."""
+    read = f"run:{vcgencmd.install(tmp_path)} pmic_read_adc"
+    meter = _open(rails={"core": {"volt": f"{read}#VDD_CORE_V", "amp": f"{read}#VDD_CORE_A"}})
+    assert [(p.name, p.unit) for p in meter.probes()] == [("rail.core.volt", "mv"), ("rail.core.amp", "ma")]
+
+
+class TestNamedRails:
+    """`ina:NAME` finds a rail whatever path this release of the system gives it."""
+
+    def test_jetpack_4_tells_power(self, i2c: Path) -> None:
+        """iio: a TX2's board sensor, in mW."""
+        meter = _open(rails={"total": "ina:VDD_IN"}, i2c=str(i2c))
+        assert [(p.name, p.unit, p.read) for p in meter.probes()] == [
+            ("rail.total", "mw", f"file:{i2c}/0-0041/iio:device1/in_power0_input")
+        ]
+        assert meter.rate_hz is None
+
+    def test_jetpack_5_tells_voltage_and_current(self, i2c: Path) -> None:
+        """hwmon: mV times mA, and how often they are new."""
+        meter = _open(rails={"total": "ina:VDD_CPU_GPU_CV"}, i2c=str(i2c))
+        assert [p.read for p in meter.probes()] == [
+            f"file:{i2c}/1-0040/hwmon/hwmon3/in2_input",
+            f"file:{i2c}/1-0040/hwmon/hwmon3/curr2_input",
+        ]
+        assert meter.rate_hz == 100.0
+
+    def test_sensor_of_one_channel_goes_by_its_label_or_chip(self, i2c: Path) -> None:
+        """An INA219 on a HAT, an INA238 with a name in the device tree; in uW."""
+        meter = _open(rails={"hat": "ina:ina219", "in": "ina:VIN_SYS"}, total="in", i2c=str(i2c))
+        assert [(p.name, p.unit) for p in meter.probes()] == [("rail.hat", "uw"), ("rail.in", "uw")]
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("VDD_IM", "did you mean 'VDD_IN'"),
+            ("NC", "has a rail 'NC'"),
+            ("sum of shunt voltages", "known: TWICE, VDD_CPU_GPU_CV, VDD_IN, VDD_SYS_GPU, VIN_SYS, ina219"),
+            ("TWICE", "2 INA sensors have a rail 'TWICE'"),
+            ("VDD_SYS_GPU", "in_power1_input gives no number"),
+        ],
+    )
+    def test_rail_that_is_not_there_is_named_with_those_that_are(self, i2c: Path, name: str, said: str) -> None:
+        """Misspelt, not connected, no rail at all, there twice, or without a value."""
+        with pytest.raises(PermanentDeviceError, match=said):
+            _open(rails={"a": f"ina:{name}"}, i2c=str(i2c))
+
+    def test_board_without_i2c_has_none(self, tmp_path: Path) -> None:
+        """And the message says so."""
+        with pytest.raises(PermanentDeviceError, match=r"has a rail 'VDD_IN'.*known: none"):
+            _open(rails={"a": "ina:VDD_IN"}, i2c=str(tmp_path / "none"))
+
+    @pytest.fixture
+    def i2c(self, tmp_path: Path) -> Path:
+        """Sensors as JetPack 4 and 5, mainline and a HAT show them; each is below its bus, too, and links go round."""
+        devices = tmp_path / "bus" / "i2c" / "devices"
+        real = tmp_path / "real"
+        _write(real / "i2c-0" / "0-0041" / "iio:device1", rail_name_0="VDD_IN", in_power0_input="4321", name="ina3221x")
+        _write(
+            real / "i2c-0" / "0-0041" / "iio:device1", rail_name_1="VDD_SYS_GPU", rail_name_2="NC", in_power2_input="0"
+        )
+        orin = real / "i2c-1" / "1-0040" / "hwmon" / "hwmon3"
+        _write(orin, name="ina3221", update_interval="10", in1_label="TWICE", in1_input="5000", curr1_input="1")
+        _write(orin, in2_label="VDD_CPU_GPU_CV", in2_input="5000", curr2_input="400")
+        _write(orin, in7_label="sum of shunt voltages", in7_input="3", curr4_input="500")
+        _write(real / "i2c-1" / "1-0041" / "hwmon" / "hwmon4", in1_label="TWICE", in1_input="5000", curr1_input="1")
+        _write(real / "i2c-7" / "7-0045" / "hwmon" / "hwmon5", name="ina219", power1_input="1500000", in1_input="5000")
+        _write(real / "i2c-7" / "7-0044" / "hwmon" / "hwmon6", name="ina238", label="VIN_SYS", power1_input="9000000")
+        _write(real / "i2c-7" / "7-0011" / "hwmon" / "hwmon7", name="max17048", power1_input="1")
+        devices.mkdir(parents=True)
+        for device in (*real.glob("i2c-*"), *real.glob("i2c-*/*-*")):
+            (devices / device.name).symlink_to(device)
+            (device / "subsystem").symlink_to(devices.parent)
+        return devices
+
+
+def _write(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content + "\n")
