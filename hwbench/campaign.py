@@ -181,6 +181,7 @@ class _Campaign:
                 keep=lambda window: self._keep(window, board),
                 fail=self._fail,
                 stopped=stopped,
+                sleep=board.sleep,
             ).run([cells[i] for i in rng.permutation(len(cells))])
 
     def measurements(self) -> Iterator[Measurement]:

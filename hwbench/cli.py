@@ -40,6 +40,13 @@ def _job_options(function: Any) -> Any:
         ),
         click.option("--threads", type=click.IntRange(1), multiple=True, help="Threads of the runtime (repeatable)."),
         click.option("--precision", multiple=True, help="Only these precisions of the backend (repeatable)."),
+        click.option("--unit", multiple=True, help="Only these processors of the backend (repeatable)."),
+        click.option(
+            "--noise", type=click.FloatRange(0, 50), help="With --simulate: sessions stray by so many percent."
+        ),
+        click.option(
+            "--simulate", is_flag=True, help="An analytic board from the target's [simulation]; no board is touched."
+        ),
         click.option("--model", help="timm:NAME, FILE.onnx, FILE.tflite or a bundle folder."),
         click.option("--space", help="A search space by name, or a file of your own. [default: digits]"),
         click.option("--backend", help="A runtime of the target. [default: its first]"),
@@ -288,6 +295,9 @@ def _job(
     window_s: float | None,
     report_mode: bool,
     allow_cpu_fallback: bool,
+    simulate: bool,
+    noise: float | None,
+    unit: tuple[str, ...],
     seed: int,
     sessions: int,
     networks: int,
@@ -295,6 +305,7 @@ def _job(
     from hwbench.profiling import Job
     from hwbench.session import REPORT_WINDOW, WindowSpec
     from hwbench.source import Source
+    from hwbench.target import SIMULATOR
     from hwbench.target_file import find_target
 
     how = REPORT_WINDOW if report_mode else WindowSpec()
@@ -305,10 +316,19 @@ def _job(
     target = find_target(target_name)
     if allow_cpu_fallback:
         target = target.with_options(backend, allow_cpu_fallback=True)
+    if simulate or backend == SIMULATOR:
+        if backend not in (None, SIMULATOR):
+            raise ConfigError(f"--simulate runs on {SIMULATOR}, not on {backend}; leave --backend out")
+        target = target.simulated(noise_percent=noise or 0.0, seed=seed)
+        # Without noise one session is as good as many.
+        sessions = sessions if noise else 1
+    elif noise:
+        raise ConfigError("--noise is for --simulate; a real board has its own")
     return Job(
         target=target,
         backend=backend,
         source=Source.of(space=space, model=model),
+        units=unit,
         precisions=precision,
         threads=threads,
         sessions=sessions,

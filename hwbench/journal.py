@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from hwbench.measurement import Cell, Trace, Window
+from hwbench.evidence import MEASURED, Evidence
+from hwbench.measurement import Cell, Summary, Trace, Window
 from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.store import Result, Store
@@ -76,6 +77,8 @@ def put_window(store: Store, key: str, window: Window) -> None:
         "energy_mj": window.energy_mj,
         "artifact_sha256": window.artifact_sha256,
         "provenance": dict(window.provenance),
+        "evidence": str(window.evidence),
+        "summary": None if window.summary is None else asdict(window.summary),
         "traces": {n: {"unit": t.unit, "alignment_error_ms": t.alignment_error_ms} for n, t in window.traces.items()},
     }
     arrays = {"warmup_ns": window.warmup_ns, "start_ns": window.start_ns, "run_ns": window.run_ns}
@@ -118,6 +121,8 @@ def get_window(store: Store, key: str) -> Window | None:
         energy_mj=values["energy_mj"],
         artifact_sha256=values["artifact_sha256"],
         provenance=values["provenance"],
+        summary=Summary(**values["summary"]) if values.get("summary") else None,
+        evidence=Evidence.parse(values["evidence"]) if "evidence" in values else MEASURED,
     )
 
 
@@ -145,6 +150,15 @@ def sessions(store: Store) -> Iterator[SessionNote]:
         if found is not None:
             values = dict(found.values)
             yield SessionNote(**values | {n: tuple(values[n]) for n in ("control_ms", "flags")})
+
+
+def switch_ms(notes: Iterable[SessionNote]) -> dict[str, float]:
+    """Median time that each clock took to go to another value, over all sessions that switched it."""
+    times: dict[str, list[float]] = {}
+    for note in notes:
+        for name, value in note.switch_ms.items():
+            times.setdefault(name, []).append(value)
+    return {name: float(np.median(values)) for name, values in times.items()}
 
 
 def windows(store: Store) -> Iterator[Window]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hwbench.evidence import Evidence
+from hwbench.evidence import MEASURED, Evidence
 from hwbench.setting import Setting
 
 
@@ -23,6 +23,27 @@ class Trace:
     value: np.ndarray
     unit: str
     alignment_error_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What a vendor's tool tells of runs whose single times it keeps to itself; it stands beside one value for all.
+
+    runs: how many there were.  end_ns: board clock when the last one ended.  median_ns: None where the tool has none.
+    """
+
+    runs: int
+    end_ns: int
+    mean_ns: float
+    std_ns: float
+    min_ns: float
+    max_ns: float
+    median_ns: float | None
+
+    @property
+    def location_ns(self) -> float:
+        """The median; the mean where that is all there is."""
+        return self.mean_ns if self.median_ns is None else self.median_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +70,9 @@ class Window:
     session, order: which fresh process, and the cell's place in its shuffled order.
     warmup_ns, run_ns: (n,) int64 raw durations.  start_ns: (n,) int64 board clock at each run's start.
     clocks_read: MHz (or mode) by clock name.  noise: steal_ms, switches and what else the agent could read.
-    flags: `unsteady`, `throttled`, `partly_on_cpu`, …  peak_memory_bytes: the runtime's own peak for this workload.
+    evidence: as the session said of itself.  flags: `unsteady`, `throttled`, `partly_on_cpu`, `summary_only`, …
+    peak_memory_bytes: the runtime's own peak for this workload.
+    summary: where a tool told it instead of single runs; `run_ns` then holds its median alone, or its mean.
     """
 
     cell: Cell
@@ -69,6 +92,18 @@ class Window:
     energy_mj: float | None = None
     artifact_sha256: str | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    evidence: Evidence = MEASURED
+    summary: Summary | None = None
+
+    @property
+    def runs(self) -> int:
+        """How many runs the window stands for."""
+        return int(self.run_ns.size) if self.summary is None else self.summary.runs
+
+    @property
+    def end_ns(self) -> int:
+        """Board clock when the last run ended."""
+        return int(self.start_ns[-1] + self.run_ns[-1]) if self.summary is None else self.summary.end_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

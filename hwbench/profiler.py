@@ -28,7 +28,7 @@ def measure(
 
     number, order: which session this is, and the cell's place in it.
     limits: of the board; what does not fit is not measured: PermanentDeviceError.
-    A window that is not steady is taken again once, then kept and flagged; the agent does so by itself for what it sees
+    A window that is not steady is taken again once, its runs then count as warm-up, and is kept and flagged; the agent does so by itself for what it sees
     while it runs, the rest (a bump in the middle, a vendor's tool) is seen here.
     """
     allowed = limits or Limits()
@@ -38,7 +38,8 @@ def measure(
         check_loaded(allowed, loaded)
         raw = session.window([prepared.block_key], how, probes)
         if not _steady(raw) and "unsteady" not in raw.flags:
-            raw = session.window([prepared.block_key], how, probes)
+            again = session.window([prepared.block_key], how, probes)
+            raw = replace(again, warmup_ns=np.concatenate([raw.warmup_ns, raw.run_ns, again.warmup_ns]))
     except PermanentDeviceError:
         # The graph failed; the session may live on. After anything else there is nobody left to tell, or no time to.
         with suppress(TransientDeviceError):
@@ -53,12 +54,14 @@ def measure(
         warmup_ns=raw.warmup_ns,
         start_ns=raw.start_ns,
         run_ns=raw.run_ns,
+        summary=raw.summary,
         traces=dict(raw.traces),
         noise=dict(raw.noise),
         flags=tuple(sorted(flags)),
         load_ms=loaded.load_ms,
         peak_memory_bytes=raw.peak_memory_bytes if raw.peak_memory_bytes is not None else loaded.peak_memory_bytes,
         artifact_sha256=prepared.sha256,
+        evidence=session.hello.evidence,
     )
 
 

@@ -41,6 +41,7 @@ class Job:
     target: Target
     backend: str | None
     source: Source
+    units: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     sessions: int = 5
@@ -56,7 +57,7 @@ class Job:
     @property
     def settings(self) -> list[Setting]:
         """What is measured: the target's settings of that backend."""
-        return self.target.settings(self.backend, precisions=self.precisions, threads=self.threads)
+        return self.target.settings(self.backend, units=self.units, precisions=self.precisions, threads=self.threads)
 
     def folder(self, runs: Path) -> Path:
         """Where bundle and store of this profile lie."""
@@ -137,9 +138,11 @@ def table_of(
 ) -> LatencyTable:
     """The table of these measurements, with where they come from."""
     identities = [board.identity(job.settings[0]) for board in boards if board.known or not board.given_up]
-    made = provenance()
+    # A simulation is the same whoever makes it, and whenever: so is its table.
+    simulated = job.target.simulates
+    made = provenance() | ({"created": "", "commit": ""} if simulated else {})
     name, _, version = identities[0]["runtime"].partition(" ")
-    notes = [] if store is None else list(journal.sessions(store))
+    notes = [] if store is None or simulated else list(journal.sessions(store))
     return tabulate(
         measured,
         bundle,
@@ -163,6 +166,7 @@ def table_of(
             )
             for note in notes
         ],
+        switch_ms=journal.switch_ms(notes),
     )
 
 
@@ -170,7 +174,7 @@ def formats(backend: Backend, settings: Sequence[Setting]) -> tuple[str, ...]:
     """The artifact formats that these settings need, each once."""
     wanted: dict[str, None] = {}
     for setting in settings:
-        wanted[backend.formats(setting.precision)[0]] = None
+        wanted.update(dict.fromkeys(backend.formats(setting.precision)[:1]))
     return tuple(wanted)
 
 

@@ -10,7 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from hwbench.measurement import Trace
+from hwbench.evidence import MEASURED, Evidence
+from hwbench.measurement import Summary, Trace
 from hwbench.setting import Setting
 from hwbench.target import Probe
 from hwbench.workload import Plan, Tensor
@@ -18,7 +19,10 @@ from hwbench.workload import Plan, Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """Who answers: protocol and versions, the board's identity, and what it can do."""
+    """Who answers: protocol and versions, the board's identity, and what it can do.
+
+    evidence: what its numbers are; nothing but a simulation says other than measured.
+    """
 
     protocol: int
     agent: str
@@ -27,6 +31,7 @@ class Hello:
     runtime_version: str
     board: Mapping[str, str | int | None]
     can: frozenset[str]
+    evidence: Evidence = MEASURED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,10 @@ REPORT_WINDOW = WindowSpec(warmup=100, min_runs=1000, min_time_s=0.2, max_time_s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawWindow:
-    """What the agent saw: (n,) int64 nanoseconds of warm-ups, starts and runs, probe traces, noise, flags."""
+    """What was seen: (n,) int64 nanoseconds of warm-ups, starts and runs, probe traces, noise, flags.
+
+    summary: a tool that keeps single runs to itself gives this, with one start and one value in their place.
+    """
 
     warmup_ns: np.ndarray
     start_ns: np.ndarray
@@ -90,6 +98,12 @@ class RawWindow:
     noise: Mapping[str, float]
     flags: tuple[str, ...]
     peak_memory_bytes: int | None
+    summary: Summary | None = None
+
+    @property
+    def end_ns(self) -> int:
+        """Board clock when the last run ended."""
+        return int(self.start_ns[-1] + self.run_ns[-1]) if self.summary is None else self.summary.end_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +139,10 @@ class Session(Protocol):
     def load(self, prepared: Prepared) -> Loaded: ...
     def drop(self, block_key: str) -> None: ...
     def window(self, chain: Sequence[str], how: WindowSpec, probes: Sequence[Probe]) -> RawWindow:
-        """Time a chain of loaded workloads (one for a block), each feeding the next its first output."""
+        """Time a chain of loaded workloads (one for a block), each feeding the next its first output.
+
+        A session that cannot `answer` may refuse more than one with PermanentDeviceError.
+        """
 
     def idle(self, seconds: float, probes: Sequence[Probe]) -> Mapping[str, Trace]:
         """Read the probes while nothing runs, in the clock of the windows."""

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from hwbench import energy
-from hwbench.evidence import DECLARED, MEASURED, Evidence
+from hwbench.errors import EvidenceError
+from hwbench.evidence import DECLARED, Evidence
 from hwbench.journal import median_ms
 from hwbench.measurement import Interval, Measurement, Window
 from hwbench.statistics import median, median_interval
@@ -20,7 +21,11 @@ def summarise(workload: Workload, windows: Sequence[Window], power: DeclaredPowe
     power: the declared model, for boards without a meter; None = energy is measured or unknown.
     """
     latency = over_sessions([median_ms(window.run_ns) for window in windows])
-    evidence: dict[str, Evidence] = {"latency": MEASURED}
+    if len({window.evidence for window in windows}) > 1:
+        raise EvidenceError(
+            f"{windows[0].cell.block_key}: its windows are of different origin; start over with --fresh"
+        )
+    evidence: dict[str, Evidence] = {"latency": windows[0].evidence}
     joules = [window.energy_mj for window in windows if window.energy_mj is not None]
     flags = _flags(windows)
     energy_mj: Interval | None = None
@@ -28,7 +33,7 @@ def summarise(workload: Workload, windows: Sequence[Window], power: DeclaredPowe
         # The load did not stand out of the idle baseline: that is no energy of 0, it is an unknown one.
         flags = (*flags, "energy_below_idle")
     elif joules:
-        energy_mj, evidence["energy"] = over_sessions(joules), MEASURED
+        energy_mj, evidence["energy"] = over_sessions(joules), windows[0].evidence
     elif power is not None:
         energy_mj = _declared(workload, windows[0], power, latency)
         if energy_mj is not None:

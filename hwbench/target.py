@@ -20,6 +20,8 @@ from hwbench.errors import ConfigError, nearest
 from hwbench.fault import explain
 from hwbench.setting import Clocks, Setting, parse_clocks
 
+# The backend of analytic boards.
+SIMULATOR = "roofline"
 # No part may begin with a dash: it would be taken for an option by whatever program it is handed to.
 _ADDRESS = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@)?"
@@ -65,11 +67,13 @@ class ClockSection(Plugin):
     """One knob of DVFS: its name in an operating point, and the values that may be measured.
 
     grid_mhz, modes: nominal MHz, or names of modes; both empty = the clock is only recorded.
+    of: units that it drives; () = all. A whole grid or a sample of it moves only the clocks of the unit measured.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_.]*$")
     grid_mhz: tuple[float, ...] = ()
     modes: tuple[str, ...] = ()
+    of: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, Any]:
@@ -96,6 +100,7 @@ class MeterSection(Plugin):
 class BackendSection(_Strict):
     """A runtime of the board: processors and precisions it offers, thread counts to measure by default.
 
+    only: precisions of a unit that does not run all of them, `{ npu = ["int8"] }`.
     options: the plugin's own Options, validated when it is opened.
     """
 
@@ -103,7 +108,12 @@ class BackendSection(_Strict):
     units: tuple[str, ...]
     precisions: tuple[str, ...]
     threads: tuple[int, ...] = ()
+    only: dict[str, tuple[str, ...]] = {}
     options: dict[str, Any] = {}
+
+    def runs(self, unit: str, precision: str) -> bool:
+        """Whether that unit has that precision."""
+        return precision in self.only.get(unit, self.precisions)
 
 
 class Limits(_Strict):
@@ -141,19 +151,25 @@ class Simulation(_Strict):
 
     peak_gops: billions of multiply-accumulates a second (not of FLOPs).  bandwidth_gbps: GB a second to memory.
     call_us: of one call of the runtime.  op_us: of each operation inside it.
-    static_mw: drawn whenever it is awake.  dynamic_mw: on top while it computes; memory_mw: while it moves bytes.
+    idle_mw: drawn doing nothing, and subtracted as a real board's is.  static_mw: on top, whenever it is awake.
+    dynamic_mw: on top while it computes; memory_mw: while it moves bytes.
+    stalled: the share of both that is drawn while there is nothing to compute or to move, by clocks that tick on.
     compute_clock, memory_clock: names of the clocks that scale them; None = nothing scales.
     blend: how computing and moving overlap, ((a/f_compute)^p + (b/f_memory)^p)^(1/p); 1 = one after the other.
-    volt_low: supply voltage at the lowest value of a clock, as a share of that at its highest (power goes with f · V²).
+    volt_low: supply voltage at the lowest value of the compute clock, as a share of that at its highest, and in
+    proportion between them (power goes with f · V²); a memory's voltage does not move.
+    source: where these numbers come from.
     """
 
     peak_gops: float = Field(gt=0)
     bandwidth_gbps: float = Field(gt=0)
     call_us: float = Field(ge=0)
     op_us: float = Field(default=0.0, ge=0)
+    idle_mw: float = Field(default=0.0, ge=0)
     static_mw: float = Field(ge=0)
     dynamic_mw: float = Field(ge=0)
     memory_mw: float = Field(default=0.0, ge=0)
+    stalled: float = Field(default=0.3, ge=0, le=1)
     compute_clock: str | None = None
     memory_clock: str | None = None
     blend: float = Field(default=4.0, ge=1)
@@ -226,6 +242,38 @@ class Target(_Strict):
         changed = chosen.model_copy(update={"options": {**chosen.options, **options}})
         return self.model_copy(update={"backend": tuple(changed if b is chosen else b for b in self.backend)})
 
+    @property
+    def simulates(self) -> bool:
+        """Whether this is an analytic board, which has no link and no lock."""
+        return self.backend[0].kind == SIMULATOR
+
+    def simulated(self, *, noise_percent: float = 0.0, seed: int = 0) -> Target:
+        """The analytic board of this target: its units, precisions and clocks, by the `roofline` backend alone.
+
+        noise_percent: how far a session strays, one standard deviation; drawn anew for each, from `seed`.
+        Raises ConfigError when the target says nothing to simulate.
+        """
+        if not self.simulation:
+            raise ConfigError(
+                f"target {self.name}: no [simulation.<unit>.<precision>], so there is nothing to simulate; "
+                "describe its peak_gops, bandwidth_gbps and power there, as targets/rpi4.toml does"
+            )
+        known = dict.fromkeys(precision for of_unit in self.simulation.values() for precision in of_unit)
+        section = BackendSection(
+            kind=SIMULATOR,
+            units=tuple(self.simulation),
+            precisions=tuple(known),
+            only={unit: tuple(of_unit) for unit, of_unit in self.simulation.items()},
+            options={
+                "simulation": {u: {p: s.model_dump() for p, s in each.items()} for u, each in self.simulation.items()},
+                "grids": {clock.name: clock.grid_mhz for clock in self.clock if clock.grid_mhz},
+                "noise_percent": noise_percent,
+                "seed": seed,
+            },
+        )
+        alone = {"link": self.link[:1], "backend": (section,), "meter": (), "sensor": (), "power": None}
+        return self.model_copy(update=alone)
+
     def settings(
         self,
         backend: str | None = None,
@@ -249,24 +297,29 @@ class Target(_Strict):
         chosen_precisions = _choose(precisions, section.precisions, f"{where}: no precision")
         # Any number of threads may be asked for; the section only says which ones are measured by default.
         chosen_threads: Sequence[int | None] = tuple(threads) or section.threads or (None,)
-        return [
+        found = [
             Setting(unit=unit, precision=precision, batch=batch, threads=count, clocks=point)
             for unit in chosen_units
             for precision in chosen_precisions
+            if section.runs(unit, precision)
             for count in chosen_threads
-            for point in self._points(spec)
+            for point in self._points(spec, unit)
         ]
+        if not found:
+            asked = f"{', '.join(chosen_units)} at {', '.join(chosen_precisions)}"
+            raise ConfigError(f"{where}: nothing runs on {asked} (precisions by unit: {section.only})")
+        return found
 
-    def _points(self, spec: str) -> list[Clocks]:
-        """Operating points that a spec names."""
+    def _points(self, spec: str, unit: str) -> list[Clocks]:
+        """Operating points of a unit that a spec names."""
         text = spec.strip()
         if text in ("", "found"):
             return [()]
         if text == "all" or text.startswith("sample:"):
-            moving = [c for c in self.clock if c.values]
+            moving = [c for c in self.clock if c.values and (not c.of or unit in c.of)]
             if not moving:
                 raise ConfigError(
-                    f"target {self.name}: no clock has a grid, so there is no {text!r} to visit; "
+                    f"target {self.name}: no clock has a grid for unit {unit}, so there is no {text!r} to visit; "
                     "leave --clocks out, or give a [[clock]] its grid_mhz"
                 )
             grid = [tuple(sorted(p)) for p in itertools.product(*([(c.name, v) for v in c.values] for c in moving))]

@@ -61,7 +61,7 @@ class Workload:
 
     block_key: what runs: kind, shapes, stride, kernel, activation; opaque to hwbench, never holds a comma or a newline.
     parts: (block_key, count) of the blocks that a segment or network executes, for fitting compositions.
-    artifacts: by format: `onnx`, `pt2` (torch), `tflite` (float), `tflite_int8`.
+    artifacts: by format: `onnx`, `onnx_int8`, `onnx_qdq`, `pt2` (torch), `tflite` (float), `tflite_int8`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -78,6 +78,12 @@ class Workload:
     def macs(self) -> int:
         """Multiply-accumulates at batch 1."""
         return sum(op.macs for op in self.ops)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of its description, files apart: what is simulated."""
+        said = (self.ops, self.params, self.inputs, self.outputs)
+        return hashlib.sha256(repr(said).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +169,11 @@ class Bundle:
     plans: tuple[Plan, ...] = ()
     data: Preprocessing | None = None
     commit: str | None = None
+    _by_key: Mapping[str, Workload] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         keys = [w.block_key for w in self.workloads]
+        object.__setattr__(self, "_by_key", dict(zip(keys, self.workloads, strict=True)))
         if len(set(keys)) != len(keys):
             twice = sorted({k for k in keys if keys.count(k) > 1})
             raise ConfigError(f"{self.root}: the bundle holds {twice[0]!r} twice")
@@ -180,10 +188,9 @@ class Bundle:
 
     def workload(self, block_key: str) -> Workload:
         """The workload of that key; raises ConfigError."""
-        for workload in self.workloads:
-            if workload.block_key == block_key:
-                return workload
-        raise ConfigError(f"{self.root}: the bundle holds no workload {block_key!r}")
+        if block_key not in self._by_key:
+            raise ConfigError(f"{self.root}: the bundle holds no workload {block_key!r}")
+        return self._by_key[block_key]
 
     def path(self, workload: Workload, format: str) -> Path:
         """Where an artifact lies; raises ConfigError when the workload has no such format."""
