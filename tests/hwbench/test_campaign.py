@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwbench import journal, marker, round
+from hwbench import journal, round
 from hwbench.board import Board, open_board
 from hwbench.campaign import CellsFailed, Progress, campaign, plan
 from hwbench.errors import ConfigError, TransientDeviceError
@@ -24,13 +24,11 @@ from hwbench.measurement import Measurement
 from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.store import Store
-from hwbench.target_file import find_target, read_target
+from hwbench.target_file import find_target
 from hwbench.workload import Bundle, artifact_of
+from tests.doubles.campaigns import HOW, SETTINGS, measure, quick, watch
 from tests.doubles.networks import matmul_bundle
-from tests.doubles.sessions import Event, Watched, WatchedBackend
-
-_SETTINGS = [Setting(unit="cpu", precision="fp32", threads=1)]
-_HOW = WindowSpec(warmup=2, min_runs=10, min_time_s=0.0, max_time_s=1.0)
+from tests.doubles.sessions import Watched
 
 
 @pytest.fixture
@@ -52,29 +50,13 @@ def board() -> Iterator[Board]:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(round, "BACKOFF_S", 0.0)
-    monkeypatch.setattr(round, "_QUIET_S", 0.05)
-    monkeypatch.setattr(round, "_CONTROL", WindowSpec(warmup=1, min_runs=3, min_time_s=0.0, max_time_s=1.0))
-
-
-def _watch(board: Board, *, before: Event | None = None, after: Event | None = None) -> WatchedBackend:
-    watched = WatchedBackend(board.backend, before=before, after=after)
-    board.backend = watched
-    return watched
-
-
-def _measure(
-    board: Board, bundle: Bundle, store: Store, *, sessions: int = 2, how: WindowSpec = _HOW, **more: object
-) -> list[Measurement]:
-    return list(
-        campaign([board], bundle, _SETTINGS, store, sessions=sessions, rng=np.random.default_rng(0), how=how, **more)
-    )
+    quick(monkeypatch)
 
 
 def test_each_cell_is_measured_once_a_session(board: Board, bundle: Bundle, store: Store) -> None:
     """Three cells, two sessions: every cell has two windows, an interval, measured latency and declared energy."""
     told: list[Progress] = []
-    found = _measure(board, bundle, store, progress=told.append)
+    found = measure(board, bundle, store, progress=told.append)
     assert [m.cell.block_key for m in found] == ["matmul-4", "matmul-8", "matmul-16"]
     for measurement in found:
         assert [w.session for w in measurement.windows] == [0, 1]
@@ -87,7 +69,7 @@ def test_each_cell_is_measured_once_a_session(board: Board, bundle: Bundle, stor
 def test_sessions_visit_the_cells_in_orders_of_their_own(board: Board, tmp_path: Path, store: Store) -> None:
     """Shuffled anew each time, all cells in each."""
     bundle = matmul_bundle(tmp_path / "many", range(4, 12))
-    _measure(board, bundle, store, sessions=3)
+    measure(board, bundle, store, sessions=3)
     orders = [
         [w.cell.block_key for w in sorted(journal.windows(store), key=lambda w: w.order) if w.session == n]
         for n in range(3)
@@ -98,8 +80,8 @@ def test_sessions_visit_the_cells_in_orders_of_their_own(board: Board, tmp_path:
 
 def test_each_session_is_a_process_and_leaves_a_note(board: Board, bundle: Bundle, store: Store) -> None:
     """With the control workload at its beginning and at its end."""
-    watched = _watch(board)
-    _measure(board, bundle, store)
+    watched = watch(board)
+    measure(board, bundle, store)
     notes = list(journal.sessions(store))
     # One more asks who is there.
     assert watched.opened == 3
@@ -109,10 +91,10 @@ def test_each_session_is_a_process_and_leaves_a_note(board: Board, bundle: Bundl
 
 def test_finished_campaign_measures_nothing_again(board: Board, bundle: Bundle, store: Store) -> None:
     """The same windows make the same values."""
-    first = _measure(board, bundle, store)
-    watched = _watch(board)
+    first = measure(board, bundle, store)
+    watched = watch(board)
     told: list[Progress] = []
-    again = _measure(board, bundle, store, progress=told.append)
+    again = measure(board, bundle, store, progress=told.append)
     assert watched.opened == 0
     assert all(p.resumed for p in told)
     assert [(m.cell, m.latency_ms, m.energy_mj, m.flags) for m in again] == [
@@ -122,9 +104,9 @@ def test_finished_campaign_measures_nothing_again(board: Board, bundle: Bundle, 
 
 def test_more_sessions_measure_only_those(board: Board, bundle: Bundle, store: Store) -> None:
     """Two are there, the third is added."""
-    _measure(board, bundle, store, sessions=2)
+    measure(board, bundle, store, sessions=2)
     kept = [w.run_ns.tolist() for w in journal.windows(store)]
-    _measure(board, bundle, store, sessions=3)
+    measure(board, bundle, store, sessions=3)
     after = list(journal.windows(store))
     assert [w.run_ns.tolist() for w in after[:6]] == kept
     assert Counter(w.session for w in after) == {0: 3, 1: 3, 2: 3}
@@ -140,8 +122,8 @@ def test_killed_agent_costs_only_the_open_cell(board: Board, bundle: Bundle, sto
         if block_key == "matmul-8" and next(deaths, False):
             session.kill()
 
-    watched = _watch(board, before=die)
-    found = _measure(board, bundle, store, sessions=1)
+    watched = watch(board, before=die)
+    found = measure(board, bundle, store, sessions=1)
     assert [len(m.windows) for m in found] == [1, 1, 1]
     assert windows["matmul-8"] == 2
     assert windows["matmul-16"] == 1
@@ -157,10 +139,10 @@ def test_cell_that_always_kills_the_agent_is_given_up_and_named(board: Board, bu
         if block_key == "matmul-16":
             session.kill()
 
-    _watch(board, before=die)
+    watch(board, before=die)
     found: list[Measurement] = []
     with pytest.raises(CellsFailed, match=r"1 cell could not be measured: matmul-16 \[cpu fp32.*killed") as caught:
-        found.extend(campaign([board], bundle, _SETTINGS, store, sessions=2, rng=np.random.default_rng(0), how=_HOW))
+        found.extend(campaign([board], bundle, SETTINGS, store, sessions=2, rng=np.random.default_rng(0), how=HOW))
         raise AssertionError("not reached")
     assert tries["matmul-16"] == round.ATTEMPTS
     assert [c.block_key for c in caught.value.failures] == ["matmul-16"]
@@ -176,9 +158,9 @@ def test_board_that_is_gone_stops_the_campaign(board: Board, bundle: Bundle, sto
         if len(seen) > 2:
             session.kill()
 
-    _watch(board, before=die)
+    watch(board, before=die)
     with pytest.raises(TransientDeviceError, match="killed"):
-        _measure(board, bundle, store)
+        measure(board, bundle, store)
     assert len(list(journal.windows(store))) == 1
 
 
@@ -189,7 +171,7 @@ def test_broken_graph_is_reported_and_the_others_measured(board: Board, bundle: 
     broken = replace(bundle.workload("matmul-8"), artifacts={"onnx": artifact_of(bundle.root, path)})
     bundle = replace(bundle, workloads=(bundle.workloads[0], broken, bundle.workloads[2]))
     with pytest.raises(CellsFailed, match=r"1 cell could not be measured: matmul-8 \[") as caught:
-        _measure(board, bundle, store)
+        measure(board, bundle, store)
     assert [c.block_key for c in caught.value.failures] == ["matmul-8"]
     assert Counter(w.cell.block_key for w in journal.windows(store)) == {"matmul-4": 2, "matmul-16": 2}
 
@@ -203,9 +185,9 @@ def test_interrupt_keeps_every_window_that_was_finished(board: Board, bundle: Bu
         if len(seen) == 4:
             raise KeyboardInterrupt
 
-    _watch(board, before=interrupt)
+    watch(board, before=interrupt)
     with pytest.raises(KeyboardInterrupt):
-        _measure(board, bundle, store)
+        measure(board, bundle, store)
     assert len(list(journal.windows(store))) == 2
     (note,) = journal.sessions(store)
     assert note.flags == ("interrupted",)
@@ -249,11 +231,11 @@ def test_killed_campaign_resumes_to_the_same_rows(bundle: Bundle, tmp_path: Path
     assert 4 <= len(kept) < 60
     sessions = max(number for _, number in kept) + 1
     with Store(file) as store, open_board(find_target("host")) as board:
-        found = _measure(board, bundle, store, sessions=sessions)
+        found = measure(board, bundle, store, sessions=sessions)
         rows = {(w.cell, w.session): w.run_ns.tolist() for m in found for w in m.windows}
         assert len(rows) == 3 * sessions
         assert {cell: rows[cell] for cell in kept} == kept
-        assert _measure(board, bundle, store, sessions=sessions)[0].latency_ms == found[0].latency_ms
+        assert measure(board, bundle, store, sessions=sessions)[0].latency_ms == found[0].latency_ms
 
 
 def test_no_agent_outlives_a_campaign(board: Board, bundle: Bundle, store: Store) -> None:
@@ -265,9 +247,9 @@ def test_no_agent_outlives_a_campaign(board: Board, bundle: Bundle, store: Store
         if len(pids) == 3:
             raise KeyboardInterrupt
 
-    _watch(board, before=note)
+    watch(board, before=note)
     with pytest.raises(KeyboardInterrupt):
-        _measure(board, bundle, store)
+        measure(board, bundle, store)
     for pid in set(pids):
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -275,10 +257,10 @@ def test_no_agent_outlives_a_campaign(board: Board, bundle: Bundle, store: Store
 
 def test_precision_without_a_file_is_refused_before_measuring(board: Board, bundle: Bundle, store: Store) -> None:
     """A missing artifact is the user's to export, and nothing is started for it."""
-    watched = _watch(board)
+    watched = watch(board)
     settings = [Setting(unit="cpu", precision="int8", threads=1)]
     with pytest.raises(ConfigError, match="int8"):
-        list(campaign([board], bundle, settings, store, sessions=1, rng=np.random.default_rng(0), how=_HOW))
+        list(campaign([board], bundle, settings, store, sessions=1, rng=np.random.default_rng(0), how=HOW))
     assert watched.opened == 0
 
 
@@ -290,7 +272,7 @@ def test_campaign_of_nothing_is_refused(
     with pytest.raises(ConfigError, match="needs a board, a setting"):
         list(
             campaign(
-                [board][:boards], bundle, _SETTINGS[:settings], store, sessions=sessions, rng=np.random.default_rng(0)
+                [board][:boards], bundle, SETTINGS[:settings], store, sessions=sessions, rng=np.random.default_rng(0)
             )
         )
 
@@ -298,107 +280,8 @@ def test_campaign_of_nothing_is_refused(
 def test_plan_counts_without_a_board(bundle: Bundle) -> None:
     """Cells times sessions, and more time for more of either."""
     how = WindowSpec()
-    two, eight = (plan(bundle, _SETTINGS, sessions=n, how=how) for n in (2, 8))
+    two, eight = (plan(bundle, SETTINGS, sessions=n, how=how) for n in (2, 8))
     assert (len(two.cells), two.windows, eight.windows) == (3, 6, 24)
     assert 3.9 < eight.seconds / two.seconds < 4.1
     # Three windows of 0.2 s with as much warm-up are the least that a session takes.
     assert two.seconds > 2 * 3 * 0.4
-
-
-_METERED = """\
-schema = 1
-name = "bench"
-title = "a board at a supply"
-[[link]]
-kind = "local"
-[[backend]]
-kind = "onnxruntime"
-units = ["cpu"]
-precisions = ["fp32"]
-threads = [1]
-[power]
-static_mw = 1
-pj_per_mac = 1
-pj_per_byte = 1
-source = "never to be used beside a meter"
-"""
-
-
-def _supply(power: Path) -> tuple[Event, Event]:
-    """9 W while a window is open, 2 W else."""
-
-    def up(session: Watched, block_key: str) -> None:
-        power.write_text("9000")
-
-    def down(session: Watched, block_key: str) -> None:
-        power.write_text("2000")
-
-    return up, down
-
-
-def _check_energy(measurements: list[Measurement], tolerance: float) -> None:
-    for measurement in measurements:
-        assert measurement.evidence["energy"] == MEASURED
-        assert measurement.energy_mj is not None
-        for window in measurement.windows:
-            length_ms = (window.start_ns[-1] + window.run_ns[-1] - window.start_ns[0]) / 1e6
-            assert window.energy_mj is not None
-            assert abs(window.energy_mj / (7.0 * length_ms / window.run_ns.size) - 1) < tolerance
-
-
-def test_energy_is_what_the_rail_drew_above_idle(
-    bundle: Bundle, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Read by the agent in its windows: 9 W minus 2 W idle, over the runs."""
-    monkeypatch.setattr(round, "IDLE_S", 0.2)
-    power = tmp_path / "power"
-    power.write_text("2000")
-    file = tmp_path / "bench.toml"
-    file.write_text(f'{_METERED}[[meter]]\nkind = "files"\n[meter.rails]\ntotal = "file:{power}"\n')
-    with open_board(read_target(file)) as board:
-        up, down = _supply(power)
-        _watch(board, before=up, after=down)
-        # Long enough for the samples even on a machine that is busy with other tests.
-        found = _measure(board, bundle, store, sessions=1, how=replace(_HOW, min_time_s=1.0, max_time_s=3.0))
-    _check_energy(found, 0.001)
-    (note,) = journal.sessions(store)
-    assert note.idle_mw == pytest.approx(2000)
-    # The window was made long enough for twenty samples.
-    assert found[0].windows[0].traces["rail.total"].t_ns.size >= 20
-
-
-def test_bench_meter_is_aligned_and_integrated_after_the_session(
-    bundle: Bundle, store: Store, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A supply with a clock of its own, 100 lines a second: marker, idle and energies within a few percent."""
-    monkeypatch.setattr(round, "IDLE_S", 0.5)
-    monkeypatch.setattr(marker, "BURST_S", (0.15, 0.3, 0.1, 0.25))
-    monkeypatch.setattr(marker, "PAUSE_S", (0.2, 0.1, 0.25, 0.15))
-    power = tmp_path / "power"
-    power.write_text("2000")
-    file = tmp_path / "bench.toml"
-    command = [sys.executable, str(root / "tests" / "doubles" / "bench_supply.py"), str(power), "5000"]
-    file.write_text(f'{_METERED}[[meter]]\nkind = "external"\nrate_hz = 50\ncommand = {command!r}\n')
-    with open_board(read_target(file)) as board:
-        up, down = _supply(power)
-        _watch(board, before=up, after=down)
-        found = _measure(board, bundle, store, sessions=1)
-    _check_energy(found, 0.1)
-    (note,) = journal.sessions(store)
-    # A busy machine delays a sample or two of the load's 9 W into the idle half second; a wrong alignment adds watts.
-    assert note.idle_mw == pytest.approx(2000, rel=0.25)
-
-
-def test_bench_meter_that_dies_leaves_latency_measured(
-    bundle: Bundle, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No curve, no energy: unknown and flagged, never declared and never 0."""
-    monkeypatch.setattr(round, "IDLE_S", 0.05)
-    monkeypatch.setattr(marker, "BURST_S", (0.02, 0.02))
-    monkeypatch.setattr(marker, "PAUSE_S", (0.01, 0.01))
-    file = tmp_path / "bench.toml"
-    file.write_text(f'{_METERED}[[meter]]\nkind = "external"\nrate_hz = 500\ncommand = ["true"]\n')
-    with open_board(read_target(file)) as board:
-        found = _measure(board, bundle, store, sessions=1)
-    assert all(m.energy_mj is None and m.flags == ("no_energy",) and "energy" not in m.evidence for m in found)
-    assert all(m.latency_ms.value > 0 for m in found)
