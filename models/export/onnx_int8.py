@@ -1,4 +1,6 @@
-"""Static int8 for ONNX Runtime: QDQ, weights per channel, activations per tensor, ranges from calibration data.
+"""Static int8 as ONNX: QDQ, weights per channel, activations per tensor, ranges from calibration data.
+
+Two forms, as two runtimes take them: `static_int8` for ONNX Runtime, `explicit_int8` for TensorRT.
 
 Inputs and outputs stay real numbers: the graph rounds what it takes and turns back what it gives, and pays for that, as
 every program around ONNX Runtime does. Both are signed, which ONNX Runtime's own guide names first for x86 and ARM.
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,39 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray], score: str | 
     Raises ConfigError when ONNX Runtime refuses the graph.
     """
     model = _named(onnx.load_from_string(float_model))
+    return _quantised(model, samples, nodes_to_exclude=[] if score is None else _behind_logits(model, score))
+
+
+# What TensorRT computes in int8; all else stays real, so also a score.
+_WEIGHED = ["Conv", "Gemm", "MatMul", "Add"]
+
+
+def explicit_int8(float_model: bytes, samples: Sequence[np.ndarray]) -> bytes:
+    """The same for TensorRT, which reads which numbers are int8 from the graph: symmetric, biases real, and pairs only
+    before the inputs of convolutions, matrix products and additions, so that what follows them can be fused.
+
+    Source: "Working with Quantized Types" of TensorRT's documentation, recommended placement of Q/DQ layers.
+    """
+    how = {
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "QuantizeBias": False,
+        "AddQDQPairToWeight": True,
+        "DedicatedQDQPair": True,
+        "OpTypesToExcludeOutputQuantization": _WEIGHED,
+    }
+    model = onnx.load_from_string(float_model)
+    return _quantised(model, samples, op_types_to_quantize=_WEIGHED, extra_options=how)
+
+
+# By the format's name in a bundle.
+FORMS: Mapping[str, Callable[[bytes, Sequence[np.ndarray]], bytes]] = {
+    "onnx_int8": static_int8,
+    "onnx_qdq": explicit_int8,
+}
+
+
+def _quantised(model: onnx.ModelProto, samples: Sequence[np.ndarray], **how: Any) -> bytes:
     with tempfile.TemporaryDirectory(prefix="hwbench-") as folder, _quiet():
         file = Path(folder) / "int8.onnx"
         try:
@@ -39,7 +74,7 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray], score: str | 
                 activation_type=QuantType.QInt8,
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
-                nodes_to_exclude=[] if score is None else _behind_logits(model, score),
+                **how,
             )
         except (ValueError, RuntimeError, NotImplementedError) as error:
             raise ConfigError(f"ONNX Runtime cannot quantise the graph: {' '.join(str(error).split())}") from error

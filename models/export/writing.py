@@ -19,7 +19,6 @@ from models.export.cache import cached, key_of
 from models.export.graph import Runnable, run
 from models.export.onnx_format import to_onnx
 from models.export.pt2_format import to_pt2
-from models.export.qdq_format import to_qdq
 from models.export.tflite_format import as_fed, channels_last, outputs, quiet, to_tflite
 from models.supernet import seed_of
 
@@ -74,7 +73,7 @@ def content(runnable: Runnable, format: str, samples: torch.Tensor) -> bytes:
         extra.append(quantization.digest([samples.numpy()]))
     key = key_of(runnable.module, runnable.in_shape, format, *extra)
     make = {
-        **{"onnx": _onnx, "onnx_int8": _onnx_int8, "onnx_qdq": _qdq},
+        **{"onnx": _onnx, "onnx_int8": _onnx_int8, "onnx_qdq": _onnx_qdq},
         **{"pt2": _pt2, "tflite": _tflite, "tflite_int8": _int8},
     }[format]
     return cached(key, format, lambda: make(runnable, samples))
@@ -82,10 +81,6 @@ def content(runnable: Runnable, format: str, samples: torch.Tensor) -> bytes:
 
 def _onnx(runnable: Runnable, samples: torch.Tensor) -> bytes:
     return to_onnx(runnable, samples[:1])
-
-
-def _qdq(runnable: Runnable, samples: torch.Tensor) -> bytes:
-    return to_qdq(runnable, content(runnable, "onnx", samples), samples)
 
 
 def _pt2(runnable: Runnable, samples: torch.Tensor) -> bytes:
@@ -99,9 +94,18 @@ def _tflite(runnable: Runnable, samples: torch.Tensor) -> bytes:
 def _onnx_int8(runnable: Runnable, samples: torch.Tensor) -> bytes:
     feeds = [sample[None] for sample in samples.numpy()]
     score = next((name for name, _ in runnable.outputs if name == "score"), None)
-    data = onnx_int8.static_int8(content(runnable, "onnx", samples), feeds, score)
+    return _checked(runnable, samples, onnx_int8.static_int8(content(runnable, "onnx", samples), feeds, score))
+
+
+def _onnx_qdq(runnable: Runnable, samples: torch.Tensor) -> bytes:
+    feeds = [sample[None] for sample in samples.numpy()]
+    return _checked(runnable, samples, onnx_int8.explicit_int8(content(runnable, "onnx", samples), feeds))
+
+
+def _checked(runnable: Runnable, samples: torch.Tensor, data: bytes) -> bytes:
     session = runtime_session(onnx.load_from_string(data))
-    found = [session.run(None, {runnable.input_name: feed})[0] for feed in feeds[:_COMPARED]]
+    feeds = [sample[None] for sample in samples[:_COMPARED].numpy()]
+    found = [session.run(None, {runnable.input_name: feed})[0] for feed in feeds]
     _check_rounding(runnable, run(runnable.module, samples[:_COMPARED])[0].numpy(), np.concatenate(found))
     return data
 

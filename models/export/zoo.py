@@ -1,8 +1,8 @@
 """`timm:NAME`: a model of timm's, cut into blocks.
 
 Weights are random (seeded by the name): pretrained ones would have to be downloaded, and time does not depend on them.
-ONNX is cut at its single-tensor points by the same code that cuts a user's file. TFLite is written whole: cutting in
-torch is not reliable for models that were not written to be cut.
+ONNX is cut at its single-tensor points by the same code that cuts a user's file. Other formats are written whole:
+cutting in torch is not reliable for models that were not written to be cut.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ def export_timm(name: str, *, formats: Sequence[str], out: Path) -> Bundle:
     model = trace(module, x, "image", ["logits"])
     check(model, module, x, name)
     named = wrap.plain_name(f"timm-{name}")
-    cut_too = not formats or not {"onnx", "onnx_int8"}.isdisjoint(formats)
+    cut_too = not formats or not {"onnx", *onnx_int8.FORMS}.isdisjoint(formats)
     bundle = wrap.of_model(model, out, name=named, origin=f"timm:{name}", files=cut_too and bool(formats))
     *blocks, network = bundle.workloads
-    if "onnx_int8" in formats:
-        blocks = [_with_int8(out, block) for block in blocks]
+    for format in onnx_int8.FORMS:
+        if format in formats:
+            blocks = [_with_int8(out, block, format) for block in blocks]
     network = replace(network, params=sum(p.numel() for p in module.parameters()))
     if not cut_too:
-        logger.warning("timm:%s: TFLite is measured whole; blocks are cut from ONNX only", name)
+        logger.warning("timm:%s: %s is measured whole; blocks are cut from ONNX only", name, " and ".join(formats))
         blocks, network = [], replace(network, parts=())
     runnable = Runnable(
         key=network.block_key,
@@ -67,14 +68,14 @@ def export_timm(name: str, *, formats: Sequence[str], out: Path) -> Bundle:
     return bundle
 
 
-def _with_int8(out: Path, block: Workload) -> Workload:
+def _with_int8(out: Path, block: Workload, format: str) -> Workload:
     """A block that was cut, with its int8 form beside it, calibrated on seeded numbers: enough for timing."""
     file = out / block.artifacts["onnx"].path
     (taken,) = block.inputs
     samples = seeded_samples(block.block_key, taken.shape[1:]).numpy()
-    rounded = file.with_name(file.stem + SUFFIXES["onnx_int8"])
-    rounded.write_bytes(onnx_int8.static_int8(file.read_bytes(), [sample[None] for sample in samples]))
-    return replace(block, artifacts={**block.artifacts, "onnx_int8": artifact_of(out, rounded)})
+    rounded = file.with_name(file.stem + SUFFIXES[format])
+    rounded.write_bytes(onnx_int8.FORMS[format](file.read_bytes(), [sample[None] for sample in samples]))
+    return replace(block, artifacts={**block.artifacts, format: artifact_of(out, rounded)})
 
 
 def create(name: str) -> nn.Module:

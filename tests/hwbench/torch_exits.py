@@ -10,8 +10,8 @@ import torch
 from hwbench.workload import Bundle
 from models.export.graph import Runnable
 from models.export.onnx_format import to_onnx
+from models.export.onnx_int8 import explicit_int8
 from models.export.pt2_format import to_pt2
-from models.export.qdq_format import to_qdq
 from models.export.writing import seeded_samples
 from tests.hwbench.exit_graphs import CHANNELS, CLASSES, SIDE, workload
 
@@ -63,7 +63,7 @@ def onnx_files(module: torch.nn.Module, channels_in: int) -> dict[str, bytes]:
     """Float and int8 ONNX of an exit."""
     exit, samples = runnable(module, channels_in), seeded_samples("exit", (channels_in, SIDE, SIDE))
     floats = to_onnx(exit, samples[:1])
-    return {"onnx": floats, "onnx_qdq": to_qdq(exit, floats, samples)}
+    return {"onnx": floats, "onnx_qdq": explicit_int8(floats, [sample[None] for sample in samples.numpy()])}
 
 
 def torch_bundle(root: Path) -> Bundle:

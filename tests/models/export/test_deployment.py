@@ -117,7 +117,12 @@ class Host:
 
 @pytest.mark.parametrize(
     ("runtime", "precision", "format"),
-    [("onnxruntime", "fp32", "onnx"), ("onnxruntime", "int8", "onnx_int8"), ("litert", "int8", "tflite_int8")],
+    [
+        ("onnxruntime", "fp32", "onnx"),
+        ("onnxruntime", "int8", "onnx_int8"),
+        ("litert", "int8", "tflite_int8"),
+        ("torch_cuda", "fp32", "pt2"),
+    ],
 )
 def test_a_board_leaves_where_torch_does(
     network: exits.ExitNetwork, images: torch.Tensor, tmp_path: Path, runtime: str, precision: str, format: str
