@@ -13,8 +13,9 @@ from hwbench.errors import ConfigError
 from hwbench.tflite_graph import parse
 from hwbench.workload import Bundle
 from models.export import exporter
+from models.export.graph import Runnable
 from models.export.spaces import block_runnable
-from models.export.tflite_format import outputs
+from models.export.tflite_format import channels_last, outputs
 from models.export.writing import seeded_samples, write
 from models.export.zoo import create, input_shape
 from models.quantization import agreement, correlation
@@ -69,6 +70,40 @@ def test_a_block_in_tflite_has_no_transposes_and_int8_follows_float(
     assert parse(int8, "int8").quantized
     x = seeded_samples("another", block.in_shape)[:1].permute(0, 2, 3, 1).contiguous().numpy()
     assert correlation(outputs(floats, x)[0], outputs(int8, x)[0]) > 0.99
+
+
+class Wide(torch.nn.Module):
+    """A segment with many weights: features, logits and a score."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(64, 512, 3, padding=1)
+        self.head = torch.nn.Linear(512, 10)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = torch.relu(self.conv(x))
+        logits = self.head(features.mean((2, 3)))
+        return features, logits, logits.softmax(-1).amax(-1)
+
+
+def test_a_segment_of_many_weights_keeps_them_in_int8(tmp_path: Path) -> None:
+    """The quantiser lays them behind the FlatBuffer, where they survive that its score stays real."""
+    shapes = (("features", (1, 512, 4, 4)), ("logits", (1, 10)), ("score", (1,)))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Wide().eval()
+    wide = Runnable(
+        key="wide", kind="segment", module=module, in_shape=(64, 4, 4), outputs=shapes, ops=(), params=300_000
+    )
+    workload = write(wide, ("tflite_int8",), tmp_path)
+    data = (tmp_path / workload.artifacts["tflite_int8"].path).read_bytes()
+    assert len(data) > 64 * 512 * 9
+    x = seeded_samples("another", (64, 4, 4))[:1]
+    found = outputs(data, channels_last(x).numpy())
+    with torch.no_grad():
+        expected = module(x)
+    assert correlation(channels_last(expected[0]).numpy(), found[0]) > 0.99
+    assert abs(expected[2].item() - found[2].item()) < 0.02
 
 
 def test_a_timm_model_in_int8_is_cut_too_and_follows_float(tmp_path: Path) -> None:
