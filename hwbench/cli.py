@@ -202,7 +202,7 @@ def show(file: Path | None, limit: int, as_json: bool) -> None:
         f"{read.name}: {len(read.row)} rows on {', '.join(origin.boards)}, {read.runtime.name} {read.runtime.version}"
     )
     screen.print(f"made {origin.created} by: {origin.command} (commit {origin.commit or 'unknown'})")
-    screen.print(view.rows_table(read.row.values(), limit=limit or None))
+    screen.print(view.rows_table(read.row.values(), limit=limit or None, throughput=True))
     _print_networks(read)
 
 
@@ -389,6 +389,7 @@ def _table_json(table: LatencyTable) -> dict[str, Any]:
                 "setting": str(row.cell.setting),
                 "latency_ms": asdict(row.latency_ms),
                 "latency_evidence": str(row.latency_evidence),
+                "inputs_per_s": row.inputs_per_s,
                 "energy_mj": asdict(row.energy_mj) if row.energy_mj else None,
                 "energy_evidence": str(row.energy_evidence) if row.energy_evidence else None,
                 "peak_memory_mb": row.peak_memory_mb,

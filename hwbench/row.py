@@ -39,6 +39,11 @@ class Row:
     flags: tuple[str, ...] = ()
     artifact_sha256: str = ""
 
+    @property
+    def inputs_per_s(self) -> float:
+        """Inputs a second when one call follows the other: batch / latency. Derived; nothing was run side by side."""
+        return self.cell.setting.batch * 1e3 / self.latency_ms.value
+
     def metric(self, name: str) -> tuple[Interval, Evidence] | None:
         """The interval and evidence of `latency_ms` or `energy_mj`; None where the row has none."""
         if name == "latency_ms":

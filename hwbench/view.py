@@ -27,8 +27,11 @@ def console(*, stderr: bool = False) -> Console:
     return made
 
 
-def rows_table(rows: Iterable[Row], *, limit: int | None = None, title: str = "") -> Table:
-    """Rows by latency, slowest first, each with a bar; energy and memory print empty where unknown."""
+def rows_table(rows: Iterable[Row], *, limit: int | None = None, title: str = "", throughput: bool = False) -> Table:
+    """Rows by latency, slowest first, each with a bar; energy and memory print empty where unknown.
+
+    throughput: also inputs a second, one call after the other.
+    """
     ordered = sorted(rows, key=lambda r: -r.latency_ms.value)
     shown = ordered if limit is None else ordered[:limit]
     longest = max((r.latency_ms.value for r in shown), default=1.0)
@@ -40,6 +43,8 @@ def rows_table(rows: Iterable[Row], *, limit: int | None = None, title: str = ""
     table.add_column("ms", justify="right")
     table.add_column("95 %", justify="right", style="dim")
     table.add_column("")
+    if throughput:
+        table.add_column("inputs/s", justify="right")
     if has_energy:
         table.add_column("mJ", justify="right")
     if has_memory:
@@ -53,6 +58,8 @@ def rows_table(rows: Iterable[Row], *, limit: int | None = None, title: str = ""
             interval(row.latency_ms),
             Text(bar(row.latency_ms.value / longest), style="cyan"),
         ]
+        if throughput:
+            cells.append(number(row.inputs_per_s))
         if has_energy:
             cells.append(number(row.energy_mj.value if row.energy_mj else None))
         if has_memory:

@@ -140,6 +140,18 @@ def test_equal_tables_do_not_differ_and_are_sound(
     assert str(tables[0]) in capsys.readouterr().out
 
 
+def test_a_tables_rows_say_how_many_inputs_a_second(
+    tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One call after the other, so batch over latency, on the screen and as JSON."""
+    capsys.readouterr()
+    assert 0 == run("table", "show", str(tables[0]))
+    assert "inputs/s" in capsys.readouterr().out
+    assert 0 == run("table", "show", str(tables[0]), "--json")
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert all(row["inputs_per_s"] == pytest.approx(1000 / row["latency_ms"]["value"]) for row in rows)
+
+
 def test_a_missing_row_is_a_finding(tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """A row that was renamed or lost must not pass."""
     base, new = tables
