@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
 
 from hwbench.errors import PermanentDeviceError, TransientDeviceError
 from hwbench.limits import check_loaded, check_prepared
@@ -28,8 +31,9 @@ def measure(
 
     number, order: which session this is, and the cell's place in it.
     limits: of the board; what does not fit is not measured: PermanentDeviceError.
-    A window that is not steady is taken again once, its runs then count as warm-up, and is kept and flagged; the agent does so by itself for what it sees
-    while it runs, the rest (a bump in the middle, a vendor's tool) is seen here.
+    A window that is not steady is taken again once, then kept and flagged; the runs of the first count as warm-up.
+    The agent does so by itself for what it sees while it runs, the rest (a bump in the middle, a vendor's tool) is seen
+    here.
     """
     allowed = limits or Limits()
     check_prepared(allowed, prepared)

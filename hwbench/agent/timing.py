@@ -66,6 +66,8 @@ def time_work(work: Work, warmup: Optional[int], min_runs: int, min_time_s: floa
         flags: List[str] = []
         starts, runs = _window(work, warm, min_runs, min_time_s, end)
         if not steady(runs) and now_ns() + int(sum(runs)) < end:
+            # What did not hold still was warming, and is kept as that.
+            warm.extend(runs)
             starts, runs = _window(work, runs, min_runs, min_time_s, end)
         if not steady(runs):
             flags.append("unsteady")

@@ -76,12 +76,12 @@ def one_millisecond(root: Path) -> Path:
 
     probe = model(4)
     with agent_session.start(local.open({}), "ort", CPU1) as session:
-        session.load(_prepared(probe))
+        session.load(prepared(probe))
         took_ms = float(np.median(session.window(["work"], WindowSpec(), ()).run_ns)) / 1e6
     return model(max(1, round(4 / took_ms)))
 
 
-def _prepared(file: Path) -> Prepared:
+def prepared(file: Path) -> Prepared:
     return Prepared(
         block_key="work",
         setting=CPU1,
@@ -123,7 +123,7 @@ def test_the_host_sleeps_while_a_window_is_open(tmp_path: Path, say: Callable[[s
     file = one_millisecond(tmp_path)
     how = WindowSpec(warmup=10, min_runs=50, min_time_s=5.0, max_time_s=10.0)
     with agent_session.start(local.open({}), "ort", CPU1) as session:
-        session.load(_prepared(file))
+        session.load(prepared(file))
         wall, used = time.monotonic(), _own_cpu_s()
         session.window(["work"], how, ())
         wall, used = time.monotonic() - wall, _own_cpu_s() - used

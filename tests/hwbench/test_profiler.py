@@ -88,11 +88,12 @@ class _Bumpy(Watched):
 
 
 def test_unsteady_window_is_taken_again(board: Board, bundle: Bundle) -> None:
-    """The second, quiet one counts and carries no flag."""
+    """The second, quiet one counts and carries no flag; the runs of the first are kept as warm-up."""
     prepared, cell = _prepared(board, bundle)
     with _Bumpy(board.session(_SETTING), None, None) as session:
         window = measure(session, prepared, cell, _HOW)
     assert session.windows == 2
+    assert 2000 in window.warmup_ns
     assert "unsteady" not in window.flags
     assert set(window.run_ns) == {1000}
 

@@ -94,10 +94,11 @@ def test_too_slow_work_is_flagged_not_waited_for(clock: Make) -> None:
 
 
 def test_an_unsteady_window_is_taken_again(clock: Make) -> None:
-    """A step inside the first window; the second is steady and is the one kept."""
+    """A step inside the first window; the second is steady and is the one kept, the first was warm-up."""
     made = clock(lambda n: MS if n < 80 else 2 * MS)
     timed = time_work([made.work], 5, 50, 0.2, 10.0)
     assert {2 * MS} == set(timed.run_ns.tolist())
+    assert made.runs == len(timed.warmup_ns) + len(timed.run_ns)
     assert () == timed.flags
 
 
