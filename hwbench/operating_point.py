@@ -53,7 +53,7 @@ class OperatingPoint:
         if wanted and not self._found:
             self._found = {clock.name: dict(clock.state()) for clock in self._clocks}
             self._record.write(self._found)
-        for clock in reversed(self._clocks):
+        for clock in self._clocks:
             if clock.name in self._set.keys() - wanted.keys():
                 clock.restore(self._found[clock.name])
                 del self._set[clock.name]

@@ -60,7 +60,9 @@ class RestoreRecord:
         )
 
     def put_back(self, clocks: Sequence[Clock]) -> dict[str, dict[str, str]]:
-        """Put every clock of the record back, in reverse order; returns what was put back, {} without a record.
+        """Put every clock of the record back; returns what was put back, {} without a record.
+
+        In the order in which they are set: a power mode comes first, as switching it moves the limits of the others.
 
         A clock that cannot be put back does not keep the others from it: it stays in the record, for whoever opens the
         board next, and PermanentDeviceError names it.  A link that is lost meanwhile leaves the whole record.
@@ -69,7 +71,7 @@ class RestoreRecord:
         if states is None:
             return {}
         failed: dict[str, str] = {}
-        for clock in reversed(clocks):
+        for clock in clocks:
             if clock.name in states:
                 try:
                     clock.restore(states[clock.name])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -42,18 +42,38 @@ class Options(BaseModel):
 class CpuFreq:
     """See `hwbench.clock.Clock`."""
 
-    def __init__(self, options: Options, link: Link, policies: tuple[str, ...]) -> None:
+    def __init__(self, options: Options, link: Link) -> None:
         self.name = options.name
-        self._options, self._link, self._policies = options, link, policies
-        self.root_commands = tuple(
-            sudo.writing(f"{policy}/{name}") for policy in policies for name in (*_SAVED, _SPEED)
-        )
-        self._steps = self._board_mhz(policies[0])
-        self._grid = knob.offered(self.name, options.grid_mhz, self._steps, options.tolerance_mhz)
+        self._options, self._link = options, link
+
+    # Asked when it is needed: a board is measured with its clocks as found even where they cannot be set.
+    @cached_property
+    def _policies(self) -> tuple[str, ...]:
+        """Folders of its clusters; PermanentDeviceError where the board has no such one."""
+        done = self._link.run(["ls", _ROOT], timeout_s=10.0)
+        known = sorted(name for name in done.stdout.decode("utf-8", "replace").split() if name.startswith("policy"))
+        wanted = known if self._options.policy == "all" else [f"policy{self._options.policy}"]
+        if not known or not set(wanted) <= set(known):
+            there = ", ".join(known) or "none: the firmware decides there"
+            raise PermanentDeviceError(f"clock {self.name}: no {_ROOT}/{''.join(wanted[:1])} (it has {there})")
+        return tuple(f"{_ROOT}/{name}" for name in wanted)
+
+    @cached_property
+    def _steps(self) -> tuple[float, ...]:
+        return self._board_mhz(self._policies[0])
+
+    @property
+    def root_commands(self) -> tuple[str, ...]:
+        """What it needs root for, as sudoers has it."""
+        return tuple(sudo.writing(f"{policy}/{name}") for policy in self._policies for name in (*_SAVED, _SPEED))
 
     def grid(self) -> tuple[float | str, ...]:
         """MHz that the TOML and the board agree on."""
         return self._grid
+
+    @cached_property
+    def _grid(self) -> tuple[float, ...]:
+        return knob.offered(self.name, self._options.grid_mhz, self._steps, self._options.tolerance_mhz)
 
     def state(self) -> Mapping[str, str]:
         """Governor, limits and set speed of each policy."""
@@ -87,8 +107,11 @@ class CpuFreq:
                 self._write(f"{policy}/{_SPEED}", state[f"{policy}/{_SPEED}"])
 
     def probe(self) -> Probe | None:
-        """Its first policy's present clock."""
-        read = f"file:{self._policies[0]}/scaling_cur_freq"
+        """Its first policy's present clock; None where the board has none."""
+        try:
+            read = f"file:{self._policies[0]}/scaling_cur_freq"
+        except PermanentDeviceError:
+            return None
         return Probe.model_validate({"name": f"clock.{self.name}", "read": read, "unit": "khz"})
 
     def _pin(self, policy: str, mhz: float) -> None:
@@ -140,11 +163,5 @@ class CpuFreq:
 
 
 def open(options: Options, link: Link) -> CpuFreq:
-    """Find its policies; PermanentDeviceError where the board has no such one."""
-    done = link.run(["ls", _ROOT], timeout_s=10.0)
-    known = sorted(name for name in done.stdout.decode("utf-8", "replace").split() if name.startswith("policy"))
-    wanted = known if options.policy == "all" else [f"policy{options.policy}"]
-    if not known or not set(wanted) <= set(known):
-        there = ", ".join(known) or "none: the firmware decides there"
-        raise PermanentDeviceError(f"clock {options.name}: no {_ROOT}/{wanted[0] if wanted else ''} (it has {there})")
-    return CpuFreq(options, link, tuple(f"{_ROOT}/{name}" for name in wanted))
+    """The clock; nothing is asked of the board yet."""
+    return CpuFreq(options, link)

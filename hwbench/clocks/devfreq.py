@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -50,15 +51,42 @@ class Options(BaseModel):
 class DevFreq:
     """See `hwbench.clock.Clock`: no room between lowest and highest leaves the governor nothing to choose."""
 
-    def __init__(self, options: Options, link: Link, folder: str) -> None:
+    def __init__(self, options: Options, link: Link) -> None:
         self.name = options.name
-        self._tolerance_mhz, self._link, self._folder = options.tolerance_mhz, link, folder
-        self.root_commands = tuple(sudo.writing(f"{folder}/{name}") for name in _LIMITS)
-        steps = self._words("available_frequencies")
-        self._steps = tuple(sorted(knob.number(self.name, folder, step) / 1e6 for step in steps)) or options.grid_mhz
-        if not self._steps:
+        self._options, self._tolerance_mhz, self._link = options, options.tolerance_mhz, link
+
+    # Asked when it is needed: a board is measured with its clocks as found even where they cannot be set.
+    @cached_property
+    def _folder(self) -> str:
+        """The device's folder; PermanentDeviceError where the board has no such one."""
+        done = self._link.run(["ls", _ROOT], timeout_s=10.0)
+        folders = sorted(done.stdout.decode("utf-8", "replace").split())
+        wanted = _GPUS if self._options.device == "gpu" else (self._options.device,)
+        nodes = {folder: _node(self._link, folder) for folder in folders}
+        for folder, node in nodes.items():
+            if node in wanted or folder == self._options.device:
+                return f"{_ROOT}/{folder}"
+        there = ", ".join(f"{folder} ({node or 'no name'})" for folder, node in nodes.items()) or "nothing"
+        raise PermanentDeviceError(
+            f"clock {self.name}: no device {self._options.device!r} in {_ROOT}; it holds {there}"
+        )
+
+    @cached_property
+    def _steps(self) -> tuple[float, ...]:
+        listed = self._words("available_frequencies")
+        steps = tuple(sorted(knob.number(self.name, self._folder, step) / 1e6 for step in listed))
+        if not steps and not self._options.grid_mhz:
             raise ConfigError(f"clock {self.name}: the board does not list its steps; give the [[clock]] its grid_mhz")
-        self._grid = knob.offered(self.name, options.grid_mhz, self._steps, self._tolerance_mhz)
+        return steps or self._options.grid_mhz
+
+    @cached_property
+    def _grid(self) -> tuple[float, ...]:
+        return knob.offered(self.name, self._options.grid_mhz, self._steps, self._tolerance_mhz)
+
+    @property
+    def root_commands(self) -> tuple[str, ...]:
+        """What it needs root for, as sudoers has it."""
+        return tuple(sudo.writing(f"{self._folder}/{name}") for name in _LIMITS)
 
     def grid(self) -> tuple[float | str, ...]:
         """MHz that the TOML and the board agree on."""
@@ -83,8 +111,11 @@ class DevFreq:
             self._limits(state["min_freq"], state["max_freq"])
 
     def probe(self) -> Probe | None:
-        """Its present clock."""
-        read = f"file:{self._folder}/cur_freq"
+        """Its present clock; None where the board has no such device."""
+        try:
+            read = f"file:{self._folder}/cur_freq"
+        except PermanentDeviceError:
+            return None
         return Probe.model_validate({"name": f"clock.{self.name}", "read": read, "unit": "hz"})
 
     def _limits(self, low_hz: str, high_hz: str) -> None:
@@ -112,20 +143,24 @@ class DevFreq:
 class Emc:
     """See `hwbench.clock.Clock`: locked, the firmware keeps the rate that it is told."""
 
+    root_commands = (
+        *(sudo.writing(f"{_EMC}/{name}") for name in _LOCK),
+        *(sudo.reading(f"{_EMC}/{name}") for name in (*_LOCK, "min_rate", "max_rate")),
+    )
+
     def __init__(self, options: Options, link: Link) -> None:
         self.name = options.name
-        self._tolerance_mhz, self._link = options.tolerance_mhz, link
-        self.root_commands = (
-            *(sudo.writing(f"{_EMC}/{name}") for name in _LOCK),
-            *(sudo.reading(f"{_EMC}/{name}") for name in (*_LOCK, "min_rate", "max_rate")),
-        )
+        self._options, self._tolerance_mhz, self._link = options, options.tolerance_mhz, link
+
+    @cached_property
+    def _grid(self) -> tuple[float, ...]:
         low, high = (self._hz(f"{end}_rate") / 1e6 for end in ("min", "max"))
         slack = self._tolerance_mhz
-        for value in options.grid_mhz:
+        for value in self._options.grid_mhz:
             if not low - slack <= value <= high + slack:
                 knob.nearest_mhz(self.name, value, (low, high), slack)
         # The firmware does not list the steps between its ends: what it makes of one is read back.
-        self._grid = options.grid_mhz or (low, high)
+        return self._options.grid_mhz or (low, high)
 
     def grid(self) -> tuple[float | str, ...]:
         """MHz of the TOML, all inside what the firmware allows; its ends where the TOML names none."""
@@ -161,28 +196,18 @@ class Emc:
         return knob.number(self.name, f"{_EMC}/{name}", self._read(name))
 
     def _read(self, name: str) -> str:
-        return sudo.read(self._link, f"{_EMC}/{name}", f"clock {self.name}", self.root_commands)
+        try:
+            return sudo.read(self._link, f"{_EMC}/{name}", f"clock {self.name}", self.root_commands)
+        except FileNotFoundError as error:
+            raise PermanentDeviceError(f"clock {self.name}: this board has no {_EMC} (a Jetson has)") from error
 
     def _write(self, name: str, text: str) -> None:
         sudo.write(self._link, f"{_EMC}/{name}", text, f"clock {self.name}", self.root_commands)
 
 
 def open(options: Options, link: Link) -> Clock:
-    """Find the device; PermanentDeviceError where the board has no such one."""
-    if options.device == "emc":
-        try:
-            return Emc(options, link)
-        except FileNotFoundError as error:
-            raise PermanentDeviceError(f"clock {options.name}: this board has no {_EMC} (a Jetson has)") from error
-    done = link.run(["ls", _ROOT], timeout_s=10.0)
-    folders = sorted(done.stdout.decode("utf-8", "replace").split())
-    wanted = _GPUS if options.device == "gpu" else (options.device,)
-    nodes = {folder: _node(link, folder) for folder in folders}
-    for folder, node in nodes.items():
-        if node in wanted or folder == options.device:
-            return DevFreq(options, link, f"{_ROOT}/{folder}")
-    there = ", ".join(f"{folder} ({node or 'no name'})" for folder, node in nodes.items()) or "nothing"
-    raise PermanentDeviceError(f"clock {options.name}: no device {options.device!r} in {_ROOT}; it holds {there}")
+    """The clock; nothing is asked of the board yet."""
+    return Emc(options, link) if options.device == "emc" else DevFreq(options, link)
 
 
 def _node(link: Link, folder: str) -> str:

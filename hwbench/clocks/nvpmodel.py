@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,19 +44,24 @@ class NvpModel:
 
     def __init__(self, options: Options, link: Link) -> None:
         self.name = options.name
-        self._link = link
-        self._modes = parse_modes(self._ask("-p", "--verbose"), _config(link))
-        unknown = [mode for mode in options.modes if mode not in self._modes]
-        if unknown:
-            raise ConfigError(
-                f"clock {self.name}: the board has no mode {unknown[0]!r}{nearest(unknown[0], self._modes)}"
-            )
-        self._grid = options.modes or tuple(self._modes)
-        self.root_commands = tuple(f"/usr/sbin/nvpmodel -m {number}" for number in self._modes.values())
+        self._options, self._link = options, link
+
+    # Asked when it is needed: a board is measured in the mode that it is in even where that cannot be changed.
+    @cached_property
+    def _modes(self) -> dict[str, int]:
+        return parse_modes(self._ask("-p", "--verbose"), _config(self._link))
+
+    @property
+    def root_commands(self) -> tuple[str, ...]:
+        """What it needs root for, as sudoers has it."""
+        return tuple(f"/usr/sbin/nvpmodel -m {number}" for number in self._modes.values())
 
     def grid(self) -> tuple[float | str, ...]:
-        """Names of modes."""
-        return self._grid
+        """Names of modes that the TOML and the board agree on."""
+        for mode in self._options.modes:
+            if mode not in self._modes:
+                raise ConfigError(f"clock {self.name}: the board has no mode {mode!r}{nearest(mode, self._modes)}")
+        return self._options.modes or tuple(self._modes)
 
     def state(self) -> Mapping[str, str]:
         """The present mode's name."""
@@ -63,8 +69,8 @@ class NvpModel:
 
     def set(self, value: float | str) -> float:
         """Switch, ask again; ms that it took. A mode that needs a restart is refused."""
-        if not isinstance(value, str) or value not in self._grid:
-            raise ConfigError(f"clock {self.name}: no mode {value!r}{nearest(str(value), map(str, self._grid))}")
+        if not isinstance(value, str) or value not in self.grid():
+            raise ConfigError(f"clock {self.name}: no mode {value!r}{nearest(str(value), map(str, self.grid()))}")
         start = time.monotonic()
         self._switch(value)
         return 1e3 * (time.monotonic() - start)
@@ -173,7 +179,7 @@ def parse_present(text: str, modes: Mapping[str, int]) -> str:
 
 
 def open(options: Options, link: Link) -> NvpModel:
-    """Ask the board for its modes; PermanentDeviceError where there is no nvpmodel."""
+    """The clock; nothing is asked of the board yet."""
     return NvpModel(options, link)
 
 

@@ -135,13 +135,25 @@ def emc(tree: Tree, mhz: Sequence[float], *, lag: int = 0) -> str:
     return folder
 
 
-def nvpmodel(tree: Tree, recording: str, *, restarts: Sequence[str] = (), stuck: bool = False) -> None:
-    """The program, saying what a recording says; `restarts`: modes for which it wants to restart the board."""
+def nvpmodel(
+    tree: Tree,
+    recording: str,
+    *,
+    restarts: Sequence[str] = (),
+    stuck: bool = False,
+    moves: Mapping[str, str] | None = None,
+) -> None:
+    """The program, saying what a recording says.
+
+    restarts: modes for which it wants to restart the board.  stuck: it changes nothing, and says nothing.
+    moves: what files hold after any switch: limits of other clocks.
+    """
     source = Path(__file__).with_name("nvpmodel.py")
     listing, query, conf = ((RECORDINGS / f"{recording}.{part}").read_text() for part in ("modes", "query", "conf"))
     tree.file("/etc/nvpmodel.conf", conf.removesuffix("\n"))
     state = tree.root / "nvpmodel.json"
     asked = {"listing": listing, "query": query, "restarts": list(restarts), "stuck": stuck, "answers": []}
+    asked["moves"] = {str(tree.real(path)): text for path, text in (moves or {}).items()}
     state.write_text(json.dumps(asked))
     program = tree.root / "usr" / "sbin" / "nvpmodel"
     program.parent.mkdir(parents=True, exist_ok=True)

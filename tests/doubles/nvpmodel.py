@@ -38,6 +38,8 @@ def main(state_file: Path, options: list[str]) -> int:
     if not state["stuck"]:
         state["query"] = re.sub(r"(NV Power Mode: ?).*\n\d+\n", rf"\g<1>{modes[number]}\n{number}\n", state["query"])
         state_file.write_text(json.dumps(state))
+        for file, text in state["moves"].items():
+            Path(file).write_text(f"{text}\n")
     return 0
 
 

@@ -86,14 +86,14 @@ def test_a_driver_without_a_table_takes_what_lies_between_its_ends(tmp_path: Pat
     assert clock.grid() == (800.0, 1200.0)
     assert clock.set(1200.0) >= 0
     with pytest.raises(ConfigError, match="no 2000 MHz; its nearest is 1500 MHz"):
-        _open(tree, here, grid_mhz=[800, 2000])
+        _open(tree, here, grid_mhz=[800, 2000]).grid()
 
 
 def test_a_value_that_the_board_lacks_names_its_nearest(tmp_path: Path, here: Link) -> None:
-    """The grid of the TOML is held against the board's when it is opened."""
+    """The grid of the TOML is held against the board's before anything is set."""
     tree = boards.raspberry_pi4(tmp_path / "board")
     with pytest.raises(ConfigError, match="clock cpu: the board has no 1400 MHz; its nearest is 1500 MHz"):
-        _open(tree, here, grid_mhz=[600, 1400])
+        _open(tree, here, grid_mhz=[600, 1400]).grid()
     clock = _open(tree, here, grid_mhz=[600, 1500])
     with pytest.raises(ConfigError, match="its nearest is 600 MHz"):
         clock.set(1000.0)
@@ -139,7 +139,8 @@ def test_a_policy_that_is_not_there_is_named_with_those_that_are(tmp_path: Path,
     """A virtual machine has none at all."""
     tree = boards.raspberry_pi4(tmp_path / "board")
     with pytest.raises(PermanentDeviceError, match=r"policy4 \(it has policy0\)"):
-        _open(tree, here, policy=4)
+        _open(tree, here, policy=4).state()
     boards.remove(tree, "/sys/devices/system/cpu/cpufreq")
     with pytest.raises(PermanentDeviceError, match="none: the firmware decides there"):
-        _open(tree, here, policy="all")
+        _open(tree, here, policy="all").set(600.0)
+    assert _open(tree, here).probe() is None

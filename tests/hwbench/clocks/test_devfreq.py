@@ -72,19 +72,20 @@ def test_the_gpu_is_found_among_other_devices_by_its_node(tmp_path: Path, here: 
     assert named is not None
     assert "host1x" in named.read
     with pytest.raises(PermanentDeviceError, match=r"no device 'nvdla' .* 17000000.gp10b \(gp10b\)"):
-        _open(tree, here, device="nvdla")
+        _open(tree, here, device="nvdla").state()
     boards.remove(tree, "/sys/class/devfreq")
     with pytest.raises(PermanentDeviceError, match="it holds nothing"):
-        _open(tree, here)
+        _open(tree, here).grid()
+    assert _open(tree, here).probe() is None
 
 
 def test_a_value_that_the_board_lacks_names_its_nearest(tmp_path: Path, here: Link) -> None:
     """For the memory only the ends are known."""
     tree = boards.jetson_tx2(tmp_path / "board")
     with pytest.raises(ConfigError, match=r"the board has no 1000 MHz; its nearest is 1032.75 MHz"):
-        _open(tree, here, grid_mhz=[114.75, 1000])
+        _open(tree, here, grid_mhz=[114.75, 1000]).grid()
     with pytest.raises(ConfigError, match=r"no 2133 MHz; its nearest is 1866 MHz"):
-        _open(tree, here, name="emc", device="emc", grid_mhz=[1600, 2133])
+        _open(tree, here, name="emc", device="emc", grid_mhz=[1600, 2133]).grid()
     with pytest.raises(ConfigError, match=r"the target's grid has no 1331.2 MHz; its nearest is 1600 MHz"):
         _open(tree, here, name="emc", device="emc", grid_mhz=[1600, 1866]).set(1331.2)
 
@@ -94,7 +95,7 @@ def test_a_device_that_does_not_list_its_steps_needs_a_grid(tmp_path: Path, here
     tree = boards.jetson_tx2(tmp_path / "board")
     boards.remove(tree, f"{TX2}/available_frequencies")
     with pytest.raises(ConfigError, match=r"give the .* its grid_mhz"):
-        _open(tree, here)
+        _open(tree, here).grid()
     assert _open(tree, here, grid_mhz=[726.75]).set(726.75) >= 0
 
 
@@ -138,4 +139,4 @@ def test_without_root_the_line_of_sudoers_is_told(tmp_path: Path, here: Link, de
 def test_a_board_without_such_a_memory_says_so(tmp_path: Path, here: Link) -> None:
     """A Raspberry Pi is no Jetson."""
     with pytest.raises(PermanentDeviceError, match="this board has no /sys/kernel/debug/bpmp"):
-        _open(boards.raspberry_pi4(tmp_path / "board"), here, device="emc")
+        _open(boards.raspberry_pi4(tmp_path / "board"), here, device="emc").state()

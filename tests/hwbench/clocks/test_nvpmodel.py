@@ -10,10 +10,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hwbench.clock import Clock
-from hwbench.clocks import nvpmodel
+from hwbench.clocks import devfreq, nvpmodel
 from hwbench.clocks.nvpmodel import parse_modes, parse_present
 from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.link import Link
+from hwbench.operating_point import OperatingPoint
+from hwbench.restore import RestoreRecord
+from hwbench.setting import Setting
 from tests.contracts.clock import ClockContract
 from tests.doubles import boards
 from tests.doubles.boards import RECORDINGS
@@ -130,10 +133,10 @@ def test_a_mode_that_asks_to_restart_is_refused_and_told_no(tmp_path: Path, here
 
 
 def test_a_mode_that_the_board_lacks_names_the_nearest(tmp_path: Path, here: Link) -> None:
-    """When it is opened, and when it is asked for."""
+    """Whether the TOML names it or a command."""
     tree = boards.jetson_orin(tmp_path / "board")
     with pytest.raises(ConfigError, match="no mode 'MAXN_SUPR' — did you mean 'MAXN_SUPER'"):
-        _open(tree, here, modes=["MAXN_SUPR"])
+        _open(tree, here, modes=["MAXN_SUPR"]).grid()
     with pytest.raises(ConfigError, match="no mode '25W'"):
         _open(tree, here, modes=["15W", "MAXN_SUPER"]).set("25W")
 
@@ -161,9 +164,26 @@ def test_without_root_the_line_of_sudoers_is_told(tmp_path: Path, here: Link) ->
 
 def test_a_board_without_it_says_so(tmp_path: Path, here: Link) -> None:
     """Neither the program nor its file."""
-    with pytest.raises(PermanentDeviceError, match=r"nvpmodel -p --verbose failed .* a Jetson has it"):
-        _open(boards.raspberry_pi4(tmp_path / "board"), here)
+    with pytest.raises(PermanentDeviceError, match=r"nvpmodel -q failed .* a Jetson has it"):
+        _open(boards.raspberry_pi4(tmp_path / "board"), here).state()
     tree = boards.jetson_tx2(tmp_path / "other")
     boards.remove(tree, "/etc/nvpmodel.conf")
     with pytest.raises(PermanentDeviceError, match=r"no /etc/nvpmodel.conf on this board"):
-        _open(tree, here)
+        _open(tree, here).state()
+
+
+def test_limits_that_a_mode_moves_are_put_back_after_it(tmp_path: Path, here: Link) -> None:
+    """Somebody's pinned GPU is pinned again, though to put the mode back set its limits to the mode's own."""
+    tree = boards.jetson_tx2(tmp_path / "board")
+    gpu = "/sys/class/devfreq/17000000.gp10b"
+    boards.nvpmodel(tree, "tx2-jetpack4", moves={f"{gpu}/min_freq": "114750000", f"{gpu}/max_freq": "1300500000"})
+    for name in ("max_freq", "min_freq"):
+        tree.write(f"{gpu}/{name}", "726750000")
+    link = TreeLink(tree, here)
+    clocks = (_open(tree, here), devfreq.open(devfreq.Options(name="gpu"), link))
+    before = [clock.state() for clock in clocks]
+    point = OperatingPoint(clocks, RestoreRecord(link, "board"), lambda probe: None, "board")
+    point.apply(Setting(unit="gpu", precision="fp16", clocks=(("gpu", 1122.0), ("mode", "MAXQ"))))
+    assert tree.get(f"{gpu}/cur_freq") == "1122000000"
+    point.put_back()
+    assert [clock.state() for clock in clocks] == before
