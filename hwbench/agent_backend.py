@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -39,6 +41,7 @@ class AgentBackend:
     name: as in TOML and messages.  runtime: its module in hwbench.agent.runtimes.
     by_precision: artifact formats, best first.  options: handed to the runtime when it loads.
     cores: CPU numbers by unit, as in ProcessorOptions.
+    for_batches: makes of a file, which takes one input, one that takes several; None = the runtime sees to that itself.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class AgentBackend:
         by_precision: Mapping[str, tuple[str, ...]],
         options: Mapping[str, str | int | float | bool],
         cores: Mapping[str, Sequence[int]],
+        for_batches: Callable[[Path], Path] | None = None,
     ) -> None:
         self.name = name
         self._runtime = runtime
         self._by_precision = by_precision
         self._options = options
         self._cores = cores
+        self._for_batches = for_batches
 
     def formats(self, precision: str) -> tuple[str, ...]:
         """Artifact formats for that precision; ConfigError for one that the runtime cannot."""
@@ -66,13 +71,17 @@ class AgentBackend:
         """Send the file; the runtime compiles when it loads."""
         self._check(setting)
         format = self.formats(setting.precision)[0]
-        file = bundle.path(workload, format)
+        file = sent = bundle.path(workload, format)
+        sha256 = workload.artifacts[format].sha256
+        if setting.batch != 1 and self._for_batches is not None:
+            sent = self._for_batches(file)
+            sha256 = hashlib.sha256(sent.read_bytes()).hexdigest()
         return Prepared(
             block_key=workload.block_key,
             setting=setting,
             format=format,
-            path=link.push(file),
-            sha256=workload.artifacts[format].sha256,
+            path=link.push(sent),
+            sha256=sha256,
             options=self._options,
             source=str(file),
         )

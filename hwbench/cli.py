@@ -38,6 +38,9 @@ def _job_options(function: Any) -> Any:
         click.option(
             "--allow-cpu-fallback", is_flag=True, help="Run on the processor what an accelerator cannot; flags the row."
         ),
+        click.option(
+            "--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs that a run takes at once."
+        ),
         click.option("--threads", type=click.IntRange(1), multiple=True, help="Threads of the runtime (repeatable)."),
         click.option("--precision", multiple=True, help="Only these precisions of the backend (repeatable)."),
         click.option("--unit", multiple=True, help="Only these processors of the backend (repeatable)."),
@@ -111,7 +114,7 @@ def profile(
             phase=bar.phase,
             failed=failed.append,
         )
-    stem = out or tables_dir() / table.origin.target / f"{table.origin.backend}-{table.origin.space}"
+    stem = out or tables_dir() / table.origin.target / f"{table.origin.backend}-{job.name}"
     table.write(stem)
     if as_json:
         click.echo(json.dumps(_table_json(table), indent=1))
@@ -264,7 +267,7 @@ def validate(
     from hwbench.resources import find_table
 
     job = _job(sessions=sessions, networks=networks, **options)
-    stem = file or find_table(job.target.name, job.runtime, job.source.name)
+    stem = file or find_table(job.target.name, job.runtime, job.name)
     with Bar(quiet=as_json) as bar:
         results = validation.validate(
             _read_table(stem), job, runs / f"validate-{job.seed}", progress=bar.advance, phase=bar.phase
@@ -292,6 +295,7 @@ def _job(
     model: str | None,
     precision: tuple[str, ...],
     threads: tuple[int, ...],
+    batch: int,
     window_s: float | None,
     report_mode: bool,
     allow_cpu_fallback: bool,
@@ -331,6 +335,7 @@ def _job(
         units=unit,
         precisions=precision,
         threads=threads,
+        batch=batch,
         sessions=sessions,
         networks=networks,
         seed=seed,

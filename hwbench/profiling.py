@@ -36,6 +36,7 @@ class Job:
     """One profile: what, on which target and runtime, and how long to look.
 
     backend: None = the target's first.  networks: random whole networks of a space, to fit the composition on.
+    batch: how many inputs a run takes at once.
     """
 
     target: Target
@@ -44,6 +45,7 @@ class Job:
     units: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
+    batch: int = 1
     sessions: int = 5
     networks: int = 64
     seed: int = 0
@@ -57,11 +59,18 @@ class Job:
     @property
     def settings(self) -> list[Setting]:
         """What is measured: the target's settings of that backend."""
-        return self.target.settings(self.backend, units=self.units, precisions=self.precisions, threads=self.threads)
+        return self.target.settings(
+            self.backend, units=self.units, precisions=self.precisions, threads=self.threads, batch=self.batch
+        )
+
+    @property
+    def name(self) -> str:
+        """What is measured, as run folders and tables are called: tables of another batch are tables of their own."""
+        return self.source.name if self.batch == 1 else f"{self.source.name}-batch{self.batch}"
 
     def folder(self, runs: Path) -> Path:
         """Where bundle and store of this profile lie."""
-        return runs / f"profile-{self.target.name}-{self.runtime}-{self.source.name}"
+        return runs / f"profile-{self.target.name}-{self.runtime}-{self.name}"
 
 
 def describe(job: Job, folder: Path) -> CampaignPlan:

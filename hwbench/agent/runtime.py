@@ -125,3 +125,15 @@ def check_fit(source: Port, target: Port) -> None:
             "request",
             "output {!r} {} does not fit input {!r} {}".format(source.name, source.shape, target.name, target.shape),
         )
+
+
+def check_batch(outputs: Sequence[Port], batch: int) -> None:
+    """AgentError for an output that does not hold one entry an input: the graph fixes its batch somewhere inside."""
+    for port in outputs:
+        if batch != 1 and (not port.shape or port.shape[0] != batch):
+            raise AgentError(
+                "runtime",
+                "fed {} inputs at once, output {!r} is {}: the graph is made for one".format(
+                    batch, port.name, port.shape
+                ),
+            )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
@@ -138,6 +139,22 @@ def test_equal_tables_do_not_differ_and_are_sound(
     assert "measured" in capsys.readouterr().out
     assert 0 == run("table", "show")
     assert str(tables[0]) in capsys.readouterr().out
+
+
+def test_batches_are_measured_with_any_network_that_allows_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blocks and whole, in a table of their own; what is made for one input says where."""
+    assert 0 == run("profile", "--model", "net.onnx", "--batch", "4", *QUICK)
+    table = LatencyTable.read(place / "tables" / "host" / "onnxruntime-net-batch4")
+    assert {4} == {cell.setting.batch for cell in table.row}
+    assert {"block", "network"} == {row.kind for row in table.row.values()}
+    net = Net((1, 3, 16, 16))
+    shape = net.constant(np.array([1, -1], dtype=np.int64))
+    onnx.save(net.model(net.node("Reshape", net.conv("image", 3, 8), shape)), place / "one.onnx")
+    capsys.readouterr()
+    assert 4 == run("profile", "--model", "one.onnx", "--batch", "4", *QUICK)
+    assert "fed 4 inputs at once" in capsys.readouterr().err
 
 
 def test_a_tables_rows_say_how_many_inputs_a_second(

@@ -5,7 +5,7 @@ from typing import Any, Callable, List, Mapping, Optional, Tuple
 import numpy as np
 
 from hwbench.agent.protocol import AgentError
-from hwbench.agent.runtime import Call, Model, Port, check_fit, seeded
+from hwbench.agent.runtime import Call, Model, Port, check_batch, check_fit, seeded
 
 try:
     from ai_edge_litert import interpreter as tflite
@@ -30,17 +30,20 @@ def load(path: str, setting: Mapping[str, Any], options: Mapping[str, Any]) -> M
 
     options: xnnpack (default true).  Raises AgentError when the runtime refuses the file.
     """
-    threads = int(setting["threads"])
+    threads, batch = int(setting["threads"]), int(setting["batch"])
     arguments = {}
     if not options.get("xnnpack", True):
         arguments["experimental_op_resolver_type"] = tflite.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
     def interpreter() -> Any:
         made = tflite.Interpreter(model_path=path, num_threads=threads, **arguments)
+        for detail in made.get_input_details() if batch != 1 else ():
+            if detail["shape"][0] == 1:
+                made.resize_tensor_input(detail["index"], [batch] + [int(n) for n in detail["shape"][1:]])
         made.allocate_tensors()
         return made
 
-    return opened(interpreter, int(setting["batch"]))
+    return opened(interpreter, batch)
 
 
 def opened(make: Callable[[], Any], batch: int) -> "LitertModel":
@@ -73,6 +76,7 @@ class LitertModel(Model):
         for i, port in enumerate(self.inputs):
             first.set_tensor(self._in[i], seeded(port, i))
         first.invoke()
+        check_batch(self.outputs, batch)
 
     def bind(self, source: Optional[Call], nth: int) -> Call:
         """The nth interpreter of this graph."""

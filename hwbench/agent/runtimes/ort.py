@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 
 from hwbench.agent.protocol import AgentError
-from hwbench.agent.runtime import Call, Model, Port, check_fit, empty_aligned, seeded
+from hwbench.agent.runtime import Call, Model, Port, check_batch, check_fit, empty_aligned, seeded
 
 _TYPES = {
     "tensor(float)": "float32",
@@ -63,6 +63,7 @@ class OrtModel(Model):
         names = [node.name for node in session.get_outputs()]
         found = session.run(names, feed)
         self.outputs = tuple(Port(name, str(array.dtype), array.shape) for name, array in zip(names, found))
+        check_batch(self.outputs, batch)
 
     def bind(self, source: Optional[Call], nth: int) -> Call:
         """Buffers of its own for each call, so a graph may stand in a chain several times."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hwbench.links import local
 from hwbench.setting import Setting
 from hwbench.workload import Bundle
 from tests.contracts.backend import BackendContract
+from tests.contracts.session import SHORT
 from tests.hwbench.exit_graphs import CPU1, chain_plan, litert_bundle
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason="LiteRT is not installed")
@@ -69,6 +71,17 @@ class TestLitert(BackendContract):
         assert leaves == answers.node.tolist()
         assert [classes[n] for (classes, _), n in zip(expected, leaves, strict=True)] == answers.answer.tolist()
         np.testing.assert_allclose([s[n] for (_, s), n in zip(expected, leaves, strict=True)], answers.score, rtol=1e-6)
+
+    def test_several_inputs_at_once_are_timed_where_the_graph_allows(
+        self, backend: Backend, link: Link, bundle: Bundle
+    ) -> None:
+        """Resized when it is loaded."""
+        setting = replace(CPU1, batch=4)
+        with backend.session(link, setting) as session:
+            loaded = session.load(backend.prepare(link, bundle, bundle.workload("first"), setting))
+            assert [(4, 3, 8, 8)] == [t.shape for t in loaded.inputs]
+            assert {4} == {t.shape[0] for t in loaded.outputs}
+            assert session.window(["first"], SHORT, ()).run_ns.size
 
 
 def _by_hand(bundle: Bundle, format: str, sample: np.ndarray) -> tuple[list[int], list[float]]:
