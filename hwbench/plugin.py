@@ -16,10 +16,18 @@ from hwbench.errors import ConfigError, nearest
 
 def names(package: str) -> tuple[str, ...]:
     """Names of all plugins of one kind, e.g. `names("hwbench.meters")`; nothing but the package itself is imported."""
-    folder = importlib.import_module(package)
-    inside = {m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_")}
     outside = {e.name for e in entry_points(group=package)}
-    return tuple(sorted(inside | outside))
+    return tuple(sorted(_inside(package) | outside))
+
+
+def exists(package: str, name: str) -> bool:
+    """Whether there is such a plugin; what is installed is asked only for one that is not ours, as that takes long."""
+    return name in _inside(package) or bool(entry_points(group=package, name=name))
+
+
+def _inside(package: str) -> set[str]:
+    folder = importlib.import_module(package)
+    return {m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_")}
 
 
 def load(package: str, name: str) -> ModuleType:

@@ -10,7 +10,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -178,23 +178,31 @@ class Simulation(_Strict):
     calibrated: Calibration | None = None
 
 
+# No part may begin with a dash or hold a space: pip must not take it for an option.
+_Pinned = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?==[A-Za-z0-9][A-Za-z0-9.+!]*$")
+]
+_Platform = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+
+
 class Setup(_Strict):
     """What `hwbench setup` puts on the board: a virtual environment of `python` with these pinned packages.
 
-    wheels: platform tags for boards without internet, as pip takes them (`manylinux2014_aarch64`, `3.7`).
+    platforms: tags of wheels for a board without internet (`manylinux2014_aarch64`); () = as its C library tells.
+    python_version: for which these packages were chosen (`3.7`).  hints: what its owner has to do besides.
     """
 
-    python: str = "python3"
-    packages: tuple[str, ...] = ()
-    platforms: tuple[str, ...] = ()
-    python_version: str | None = None
+    python: str = Field(default="python3", pattern=r"^[^-\s]")
+    packages: tuple[_Pinned, ...] = ()
+    platforms: tuple[_Platform, ...] = ()
+    python_version: str | None = Field(default=None, pattern=r"^3\.[0-9]+$")
     hints: tuple[str, ...] = ()
 
 
 class Target(_Strict):
     """One board; the first backend is the default, several links are a farm.
 
-    clock: set in this order (power mode first), put back in reverse.
+    clock: set and put back in this order, a power mode first: it moves the limits of the others.
     """
 
     schema_: int = Field(alias="schema")
@@ -286,7 +294,8 @@ class Target(_Strict):
     ) -> list[Setting]:
         """All ways to run on a backend: units x precisions x threads x operating points, in the TOML's order.
 
-        spec: `found` (clocks stay as they are), `all` (the whole grid), `sample:N` (N points of it, its corners first,
+        spec: `found` (clocks stay as they are), `all` (the whole grid of the clocks that drive the unit; found
+        where none does), `sample:N` (N points of it, its corners first,
         the same ones every time), or points `gpu=727,emc=1331.2;gpu=1300,emc=1866`.
         units, precisions, threads: a choice; () = what the section names.
         Raises ConfigError for a unit, precision or clock that the target does not have.
@@ -317,6 +326,8 @@ class Target(_Strict):
             return [()]
         if text == "all" or text.startswith("sample:"):
             moving = [c for c in self.clock if c.values and (not c.of or unit in c.of)]
+            if not moving and (self.simulates or any(c.values for c in self.clock)):
+                return [()]
             if not moving:
                 raise ConfigError(
                     f"target {self.name}: no clock has a grid for unit {unit}, so there is no {text!r} to visit; "

@@ -110,8 +110,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_kinds(target: Target, path: Path) -> None:
     """Names of plugins are checked when the file is read; their options when they are opened."""
     for group, section in sections(target):
-        known = plugin.names(f"hwbench.{group}s")
-        if section.kind not in known:
+        package = f"hwbench.{group}s"
+        if not plugin.exists(package, section.kind):
+            known = plugin.names(package)
             raise ConfigError(f"{path}: [[{group}]] kind {section.kind!r} is unknown{nearest(section.kind, known)}")
     clocks = [c.name for c in target.clock]
     if len(set(clocks)) != len(clocks):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -159,7 +159,8 @@ class _Simulated:
         self._setting = setting
         self._number = number
         self._parameters = backend.parameters(setting)
-        self._loaded: dict[str, Workload] = {}
+        # With its own setting: one process serves several precisions, at one operating point.
+        self._loaded: dict[str, tuple[Workload, Setting]] = {}
         self._now_ns = 0
         self.hello = Hello(
             protocol=0,
@@ -184,8 +185,9 @@ class _Simulated:
         workload = self._backend.workloads.get(prepared.block_key)
         if workload is None or workload.digest != prepared.sha256:
             raise PermanentDeviceError(f"{prepared.block_key}: it was prepared for another board than this simulation")
-        self._loaded[prepared.block_key] = workload
-        peak = peak_memory_bytes(workload, self._setting)
+        setting = replace(prepared.setting, clocks=self._setting.clocks)
+        self._loaded[prepared.block_key] = workload, setting
+        peak = peak_memory_bytes(workload, setting)
         return Loaded(
             block_key=workload.block_key,
             inputs=workload.inputs,
@@ -198,16 +200,17 @@ class _Simulated:
         self._loaded.pop(block_key, None)
 
     def window(self, chain: Sequence[str], how: WindowSpec, probes: Sequence[Probe]) -> RawWindow:
-        costs = [self._cost(key) for key in chain]
-        run_ns = max(round(1e3 * sum(c.latency_us for c in costs) * self._stray(chain)), 1)
-        net_uj = sum(c.energy_uj for c in costs)
+        if len(chain) != 1:
+            raise PermanentDeviceError(f"{' → '.join(chain)}: a simulation prices one call at a time")
+        one = self._cost(chain[0])
+        run_ns = max(round(1e3 * one.latency_us * self._stray(chain[0])), 1)
         count = max(how.min_runs, _SAMPLES)
         warmup_ns = np.full(how.warmup or 0, run_ns, dtype=np.int64)
         self._now_ns += int(warmup_ns.sum())
         start_ns = self._now_ns + run_ns * np.arange(count, dtype=np.int64)
         # The counter is read where a run begins or ends, at the last of which the window does.
         reads = np.unique(np.linspace(0, count, _SAMPLES).round().astype(np.int64))
-        each_uj = net_uj + self._parameters.idle_mw * run_ns / 1e6
+        each_uj = one.energy_uj + self._parameters.idle_mw * run_ns / 1e6
         counter = Trace(t_ns=self._now_ns + run_ns * reads, value=each_uj * reads, unit="uj")
         self._now_ns = int(start_ns[-1]) + run_ns
         return RawWindow(
@@ -236,13 +239,14 @@ class _Simulated:
     def _cost(self, key: str) -> Cost:
         if key not in self._loaded:
             raise PermanentDeviceError(f"{key} is not loaded in this simulation")
-        return cost(self._parameters, self._loaded[key], self._setting, self._backend.options.grids)
+        workload, setting = self._loaded[key]
+        return cost(self._backend.parameters(setting), workload, setting, self._backend.options.grids)
 
-    def _stray(self, chain: Sequence[str]) -> float:
+    def _stray(self, key: str) -> float:
         options = self._backend.options
         if not options.noise_percent:
             return 1.0
-        text = f"{options.seed} {self._number} {self._setting} {chain}"
+        text = f"{options.seed} {self._number} {self._loaded[key][1]} {key}"
         drawn = np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
         return float(np.exp(drawn.normal(0.0, options.noise_percent / 100)))
 

@@ -176,6 +176,17 @@ class TestSession(SessionContract):
         assert told.net_mj == pytest.approx(expected.energy_uj / 1e3, rel=1e-6)
         assert told.gross_mj == pytest.approx((expected.energy_uj + 1.5 * raw.run_ns[0] / 1e3) / 1e3, rel=1e-6)
 
+    def test_one_session_serves_several_precisions(self, session: Session, backend: Roofline) -> None:
+        """A campaign opens one for all cells of an operating point; each has its own parameters."""
+        workload = _workload(_op())
+        bundle = Bundle(root=Path("nowhere"), space=None, workloads=(workload,))
+        runs = {}
+        for precision in ("fp16", "fp32"):
+            prepared = backend.prepare(Nowhere(), bundle, workload, replace(SETTING, precision=precision))
+            session.load(prepared)
+            runs[precision] = int(session.window(["first"], SHORT, ()).run_ns[0])
+        assert runs["fp16"] < runs["fp32"]
+
     def test_no_inputs_are_answered(self, session: Session) -> None:
         """There are no weights; the message says where they are."""
         plan = Plan(name="cascade", nodes=(Node(node="final", block_key="first", answers=True),))
