@@ -38,7 +38,9 @@ def open_boards(
     Of several boards those that do not answer are named and left out. Raises what `open_board` raises when none does,
     and ConfigError when one is in use or `wait` is false.
     """
-    numbers = range(len(target.link)) if link is None else [link]
+    # One simulated board is like the other.
+    several = link is None and not target.simulates
+    numbers = range(len(target.link)) if several else [link or 0]
     with ExitStack() as stack:
         boards: list[Board] = []
         for number in numbers:
@@ -46,9 +48,15 @@ def open_boards(
                 boards.append(stack.enter_context(open_board(target, backend=backend, link=number, wait=wait)))
             except DeviceError as error:
                 if number == numbers[-1] and not boards:
-                    raise
+                    raise type(error)(f"{error} {_way_out(target)}") from error
                 logger.warning("going on without link %d of %s: %s", number, target.name, error)
         yield boards
+
+
+def _way_out(target: Target) -> str:
+    """What helps where no board answers."""
+    simulate = "; without a board: --simulate" if target.simulation else ""
+    return f"(see: hwbench doctor --target {target.name}{simulate})"
 
 
 def put_back(target: Target) -> Iterator[str]:
