@@ -17,7 +17,7 @@ from hwbench.backend import Backend
 from hwbench.backends import tensorrt
 from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.link import Link
-from hwbench.links import local
+from hwbench.links import local, ssh
 from hwbench.session import Prepared, Session, WindowSpec
 from hwbench.setting import Setting
 from hwbench.target import Probe
@@ -29,7 +29,7 @@ from tests.hwbench.exit_graphs import chain_plan
 
 pytest.importorskip("torch", reason="torch is not installed")
 FP32 = Setting(unit="gpu", precision="fp32")
-ALL = [FP32, replace(FP32, precision="fp16"), replace(FP32, precision="int8")]
+FP16, INT8 = replace(FP32, precision="fp16"), replace(FP32, precision="int8")
 MODULE = Path(trtexec_double.__file__).parent / "tensorrt_module"
 
 
@@ -74,27 +74,37 @@ class Contract(BackendContract):
         return bundle
 
     @pytest.fixture
-    def settings(self) -> list[Setting]:
-        """All precisions."""
-        return ALL
+    def settings(self, version: str) -> list[Setting]:
+        """Every precision with some version."""
+        return {"8.2.1": [INT8], "10.3.0": [FP32], "11.1.0": [FP16]}[version]
 
 
 class TestBindings(Contract):
     """The contract through the Python bindings."""
 
-    @pytest.fixture(params=["8.2.1", "10.3.0", "11.1.0"])
-    def link(self, request: pytest.FixtureRequest, tmp_path: Path) -> Link:
-        """Numbered bindings, named tensors, and no precision flags any more."""
-        return with_bindings(tmp_path, request.param)
+    @pytest.fixture(params=["8.2.1", "11.1.0"])
+    def version(self, request: pytest.FixtureRequest) -> str:
+        """Numbered bindings; named tensors, and no precision flags any more."""
+        return str(request.param)
+
+    @pytest.fixture
+    def link(self, version: str, tmp_path: Path) -> Link:
+        """A board whose Python has them."""
+        return with_bindings(tmp_path, version)
 
 
 class TestTrtexec(Contract):
     """The contract through the tool."""
 
-    @pytest.fixture(params=["8.2.1", "11.1.0"])
-    def link(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Link:
-        """The oldest and the newest set of options."""
-        return with_trtexec(tmp_path, request.param, monkeypatch)
+    @pytest.fixture
+    def version(self) -> str:
+        """The newest set of options; the oldest and the one between are in the tests of sessions and layers."""
+        return "11.1.0"
+
+    @pytest.fixture
+    def link(self, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Link:
+        """A board that has nothing else."""
+        return with_trtexec(tmp_path, version, monkeypatch)
 
 
 class Sessions(SessionContract):
@@ -116,10 +126,10 @@ class Sessions(SessionContract):
 class TestBindingsSession(Sessions):
     """Sessions through the bindings."""
 
-    @pytest.fixture(params=["8.2.1", "10.3.0"])
-    def link(self, request: pytest.FixtureRequest, tmp_path: Path) -> Link:
-        """Both interfaces."""
-        return with_bindings(tmp_path, request.param)
+    @pytest.fixture
+    def link(self, tmp_path: Path) -> Link:
+        """Those with named tensors; the cascade below runs both."""
+        return with_bindings(tmp_path, "10.3.0")
 
 
 class TestTrtexecSession(Sessions):
@@ -163,13 +173,20 @@ class TestTrtexecSession(Sessions):
         assert len(window.warmup_ns) > 0 and window.run_ns.sum() >= 0.15e9
 
 
-@pytest.mark.parametrize("version", ["8.2.1", "10.3.0"])
-@pytest.mark.parametrize("setting", [FP32, ALL[2]], ids=["fp32", "int8"])
+@pytest.fixture
+def through_sshd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Link]:
+    """A board with the bindings of 8.2.1 behind a real sshd."""
+    python = with_bindings(tmp_path, "8.2.1").python
+    with ssh.open({**request.getfixturevalue("sshd").options(), "python": python}) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize(("way", "setting"), [("ssh", FP32), ("8.2.1", INT8), ("10.3.0", FP32)])
 def test_a_cascade_answers_as_onnx_runtime_alone_does(
-    version: str, setting: Setting, bundle: Bundle, tmp_path: Path
+    way: str, setting: Setting, request: pytest.FixtureRequest, bundle: Bundle, tmp_path: Path
 ) -> None:
     """Engines feed each other on the device, graphs are recorded, and outputs are in the order of the graph."""
-    link = with_bindings(tmp_path, version)
+    link = request.getfixturevalue("through_sshd") if way == "ssh" else with_bindings(tmp_path, way)
     data = np.random.default_rng(3).standard_normal((40, 3, 8, 8)).astype(np.float32)
     np.save(tmp_path / "data.npy", data)
     backend = tensorrt.open({})
@@ -206,7 +223,7 @@ def test_an_engine_is_built_once_and_the_timing_cache_is_shared(
     backend = tensorrt.open({"runner": kind})
     told = []
     for _ in range(2):
-        for setting in ALL[:2]:
+        for setting in (FP32, FP16):
             with backend.session(link, setting) as session:
                 assert "8.2.1" == session.hello.runtime_version
                 told.append(session.load(backend.prepare(link, bundle, bundle.workload("first"), setting)).notes)
@@ -292,7 +309,7 @@ def test_fp16_of_version_11_is_a_graph_in_fp16(bundle: Bundle, tmp_path: Path) -
     sent = {}
     for version in ("10.3.0", "11.1.0"):
         link = with_bindings(tmp_path / version, version)
-        prepared = backend.prepare(link, bundle, bundle.workload("first"), ALL[1])
+        prepared = backend.prepare(link, bundle, bundle.workload("first"), FP16)
         sent[version] = onnx.load(prepared.path)
     weights = {version: {w.data_type for w in model.graph.initializer} for version, model in sent.items()}
     assert {onnx.TensorProto.FLOAT} == weights["10.3.0"]
