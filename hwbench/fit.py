@@ -235,7 +235,7 @@ def row_of(measurement: Measurement, kind: str) -> Row:
         energy_mj=measurement.energy_mj,
         energy_evidence=measurement.evidence.get("energy"),
         peak_memory_mb=measurement.peak_memory_mb,
-        runs=sum(len(w.run_ns) for w in measurement.windows),
+        runs=sum(w.runs for w in measurement.windows),
         sessions=len({w.session for w in measurement.windows}),
         flags=measurement.flags,
         artifact_sha256=measurement.windows[-1].artifact_sha256 or "",

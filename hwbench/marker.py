@@ -29,7 +29,7 @@ def play_marker(session: Session, block_key: str, *, sleep: Callable[[float], No
         # No time is left for the second try that an unsteady window gets: the burst would be longer than told.
         how = WindowSpec(warmup=0, min_runs=1, min_time_s=burst_s, max_time_s=burst_s)
         raw = session.window([block_key], how, ())
-        t_ns += [int(raw.start_ns[0]), int(raw.start_ns[-1] + raw.run_ns[-1])]
+        t_ns += [int(raw.start_ns[0]), raw.end_ns]
         value += [1.0, 0.0]
         sleep(pause_s)
     return Trace(t_ns=np.array(t_ns, dtype=np.int64), value=np.array(value), unit="raw")
