@@ -1,111 +1,126 @@
-"""Whether a board can be measured, and what to do where it cannot."""
+"""Whether a board can be measured, and what to do where it cannot: link by link, then question by question."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
-from hwbench.board import Board, open_board
-from hwbench.errors import ConfigError, DeviceError, HwbenchError
-from hwbench.target import Target, faults
+from hwbench.board_lock import BoardLock, lock_folders
+from hwbench.condition import LEAST_FREE_MB, Check, looks
+from hwbench.equipment import Equipment
+from hwbench.errors import ConfigError, HwbenchError, TransientDeviceError
+from hwbench.link import Link
+from hwbench.restore import RestoreRecord
+from hwbench.target import Target, faults, plugin_options
 
-_LEAST_FREE_MB = 500
+__all__ = ["Check", "examine"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One question. state: `ok`, `missing` (works without) or `failed`; advice says what to do."""
-
-    name: str
-    state: str
-    found: str
-    advice: str = ""
+_ANSWER_S = 30.0
+# What to try where a link of that kind does not lead to a board.
+_REACH = {
+    "ssh": "is it on, and does `ssh {host}` enter without a password? if it is elsewhere, say so with --host",
+    "adb": "does `adb devices` list it as `device`? choose one with --serial",
+}
 
 
 def examine(target: Target) -> list[Check]:
     """Ask a target everything that a campaign would need; never raises for what is wrong with the board."""
     wrong = [Check(name=target.name, state="failed", found=fault) for fault in faults(target)]
-    return wrong or [check for section in target.backend for check in _backend(target, section.kind)]
+    if wrong:
+        return wrong
+    if target.simulates:
+        return [Check(name=target.name, state="ok", found="simulated: there is nothing to reach"), *_here()]
+    found: list[Check] = []
+    for number in range(len(target.link)):
+        several = f"link {number}: " if len(target.link) > 1 else ""
+        found += [replace(check, name=several + check.name) for check in _link(target, number)]
+    return [*found, *_here()]
 
 
-def _backend(target: Target, kind: str) -> Iterator[Check]:
-    name = f"{target.name}/{kind}"
+def _link(target: Target, number: int) -> Iterator[Check]:
+    """One board of the target, by one link."""
+    section = target.link[number]
+    name = section.kind
     try:
-        setting = target.settings(kind)[0]
-        with open_board(target, backend=kind) as board:
-            yield Check(name=name, state="ok", found="the link answers, the board is free")
-            try:
-                identity = board.identity(setting)
-            except HwbenchError as error:
+        module, options = plugin_options(target, "hwbench.links", section.kind, section.options)
+        with module.open(options) as link:
+            name = link.name
+            done = link.run(["true"], timeout_s=_ANSWER_S)
+            if done.returncode != 0:
+                said = done.stderr.decode("utf-8", "replace").strip()[-200:]
                 yield Check(
-                    name=f"{name} runtime",
+                    name=f"reach {name}",
                     state="failed",
-                    found=str(error),
-                    advice=f"install the runtime for the board's Python: pip install 'hwbench-nas[{_extra(kind)}]'",
+                    found=f"no command runs there ({said})",
+                    advice=_advice(target, number),
                 )
                 return
-            machine = ", ".join(
-                f"{k.removeprefix('board.')} {v}" for k, v in identity.items() if k.startswith("board.")
-            )
-            yield Check(name=f"{name} runtime", state="ok", found=f"{identity['runtime']}; {machine}")
-            if kind == target.backend[0].kind:
-                yield from _board(target, board)
-    except ConfigError as error:
-        yield Check(name=name, state="failed", found=str(error))
-    except DeviceError as error:
-        yield Check(name=name, state="failed", found=str(error), advice="see the target's [[link]] section")
+            yield Check(name=f"reach {name}", state="ok", found=f"it answers; our files lie in {link.workdir()}")
+            yield from _board(target, number, link)
+    except (HwbenchError, OSError) as error:
+        yield Check(name=f"reach {name}", state="failed", found=str(error), advice=_advice(target, number))
 
 
-def _board(target: Target, board: Board) -> Iterator[Check]:
-    """What does not depend on the runtime: meter, clocks, temperature, load, space."""
-    if board.meter is not None:
-        yield Check(name="meter", state="ok", found="answers")
-    else:
-        declared = "energy is predicted from the declared power model" if target.power else "energy stays empty"
-        yield Check(
-            name="meter",
-            state="missing",
-            found=f"no power meter answers; {declared}",
-            advice="name one in the target's [[meter]] (files, rapl, external), or run as a user who may read it",
+def _board(target: Target, number: int, link: Link) -> Iterator[Check]:
+    """What a board says that answers; ours alone meanwhile, or only looked at while somebody else measures."""
+    lock = BoardLock(link, lock_folders(target.link[number], link), f"board {target.name}")
+    try:
+        lock.acquire()
+    except TransientDeviceError:
+        raise
+    except HwbenchError as error:
+        held = isinstance(error, ConfigError)
+        advice = (
+            "the rest is asked when it is free" if held else "a board that cannot be locked may be used by two at once"
         )
-    clocks = board.read_clocks()
-    if clocks:
-        yield Check(name="clocks", state="ok", found=", ".join(f"{n} {v} MHz" for n, v in clocks.items()))
-    else:
-        yield Check(name="clocks", state="missing", found="no clock can be read; they are as the governor decides")
-    temps, _ = board.read_sensors()
-    hot = {n: t for n, t in temps.items() if target.limits.temp_c is not None and t > target.limits.temp_c}
-    if hot:
-        yield Check(name="temperature", state="failed", found=f"{hot} above the limit", advice="let the board cool")
-    elif temps:
-        yield Check(name="temperature", state="ok", found=", ".join(f"{n} {t:.0f} C" for n, t in temps.items()))
-    else:
-        yield Check(name="temperature", state="missing", found="no sensor answers")
-    yield from _host()
+        yield Check(name="lock", state="failed", found=str(error), advice=advice)
+        yield from looks(target, link)
+        return
+    try:
+        yield Check(name="lock", state="ok", found="nobody else uses it")
+        yield _record(target, link)
+        yield from Equipment(target, link).checks()
+        yield from looks(target, link)
+    finally:
+        lock.release()
 
 
-def _host() -> Iterator[Check]:
-    """The machine that decides: noise and room."""
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    busy = load > 0.5 * cores
-    yield Check(
-        name="load",
-        state="failed" if busy else "ok",
-        found=f"{load:.2f} on {cores} cores",
-        advice="something else is running; medians over sessions forgive some of it, but not all" if busy else "",
+def _record(target: Target, link: Link) -> Check:
+    """Whether a crash left clocks set."""
+    restore = f"hwbench doctor --target {target.name} --restore puts them back, as does the next campaign"
+    try:
+        states = RestoreRecord(link, f"board {target.name}").read()
+    except TransientDeviceError:
+        raise
+    except HwbenchError as error:
+        return Check(name="restore record", state="failed", found=str(error))
+    if not states:
+        return Check(name="restore record", state="ok", found="no clock was left set")
+    return Check(
+        name="restore record",
+        state="failed",
+        found=f"a crash left clocks set: {', '.join(sorted(states))}",
+        advice=restore,
     )
+
+
+def _advice(target: Target, number: int) -> str:
+    section = target.link[number]
+    host = "@".join(str(part) for part in (section.options.get("user"), section.options.get("host")) if part)
+    tried = _REACH.get(section.kind, "").format(host=host or "HOST")
+    simulate = f"without a board: hwbench profile --target {target.name} --simulate" if target.simulation else ""
+    return "; ".join(part for part in (tried, simulate) if part)
+
+
+def _here() -> Iterator[Check]:
+    """Room on this machine, where tables and runs are written."""
     free_mb = shutil.disk_usage(Path.cwd()).free / 1e6
-    full = free_mb < _LEAST_FREE_MB
+    full = free_mb < LEAST_FREE_MB
     yield Check(
-        name="disk",
+        name="disk here",
         state="failed" if full else "ok",
-        found=f"{free_mb:.0f} MB free here",
+        found=f"{free_mb:.0f} MB free on this machine",
         advice="a profile with its raw samples needs some hundred MB" if full else "",
     )
-
-
-def _extra(kind: str) -> str:
-    return {"litert": "litert"}.get(kind, "search")
