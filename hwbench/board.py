@@ -103,6 +103,8 @@ class Board:
 
         Raises ConfigError for a clock the target does not have, PermanentDeviceError when the board does not take it.
         """
+        if not self._ours():
+            self.recover()
         return self._point.apply(setting)
 
     @property
@@ -142,6 +144,9 @@ class Board:
 
     def session(self, setting: Setting) -> Session:
         """A fresh process on the board; PermanentDeviceError when another board answers than did before."""
+        if not self._ours():
+            # The link was lost and made again without a word: clocks are to be set anew too.
+            raise TransientDeviceError(f"{self.name}: the link was lost meanwhile")
         session = self.backend.session(self.link, setting)
         if self._hello is None:
             self._hello = session.hello
@@ -203,7 +208,7 @@ class Board:
         while True:
             try:
                 self.link.run(["true"], timeout_s=_COMMAND_S)
-                if self.lock is not None and not self.lock.held():
+                if self.lock is not None and not self._ours():
                     logger.info("%s answers again", self.name)
                     self.lock.renew()
                     self._prepared.clear()
@@ -218,6 +223,10 @@ class Board:
                 logger.info("%s: %s; trying again in %.1f s", self.name, error, pause_s)
             sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _ours(self) -> bool:
+        """Whether it is still locked for us; a link that makes itself anew does not keep the lock."""
+        return self.lock is None or self.lock.held()
 
     def restore(self) -> Mapping[str, Mapping[str, str]]:
         """Put back what the restore record says and remove it; returns what was put back.

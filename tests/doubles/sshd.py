@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -38,7 +38,7 @@ UsePAM no
 PrintMotd no
 X11Forwarding no
 PermitRootLogin prohibit-password
-SetEnv SHLVL=1
+SetEnv SHLVL=1 {environment}
 Subsystem sftp internal-sftp
 """
 
@@ -52,9 +52,10 @@ class Sshd:
     """One sshd in a folder of its own; a context manager that leaves nothing running.
 
     port: chosen once, so that it is the same after a restart.  extra: further lines of its configuration.
+    environment: what the board's commands find set.
     """
 
-    def __init__(self, folder: Path, *, extra: str = "") -> None:
+    def __init__(self, folder: Path, *, extra: str = "", environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.port = _free_port()
@@ -64,7 +65,9 @@ class Sshd:
         shutil.copyfile(folder / "user_key.pub", folder / "authorized_keys")
         self.known_hosts = folder / "known_hosts"
         self.trust()
-        (folder / "sshd_config").write_text(_CONFIG.format(port=self.port, folder=folder) + extra)
+        variables = " ".join(f'"{name}={value}"' for name, value in (environment or {}).items())
+        config = _CONFIG.format(port=self.port, folder=folder, environment=variables)
+        (folder / "sshd_config").write_text(config + extra)
         self._process: subprocess.Popen[bytes] | None = None
 
     def options(self, **more: Any) -> dict[str, Any]:
@@ -103,7 +106,9 @@ class Sshd:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=10) as sock:
                     sock.recv(64)  # greeted: somebody serves this connection, who is to be gone when we return
-                while self.connections():
+                for _ in range(200):  # a client that waited for us may have come meanwhile, and stays
+                    if not self.connections():
+                        break
                     time.sleep(0.001)
                 return
             except OSError:

@@ -1,0 +1,246 @@
+"""Link, daemon and agent killed over a real sshd: nothing lost, nothing twice, clocks back as found."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hwbench import board as board_module
+from hwbench import journal, round
+from hwbench.board import Board, open_board
+from hwbench.campaign import Progress, campaign
+from hwbench.session import WindowSpec
+from hwbench.setting import Setting
+from hwbench.store import Store
+from hwbench.target import Target
+from hwbench.workload import Bundle
+from tests.doubles.campaigns import quick
+from tests.doubles.desks import clocks, desk, link_section, plug_in
+from tests.doubles.networks import matmul_bundle
+from tests.doubles.sshd import Sshd
+
+_HOW = WindowSpec(warmup=1, min_runs=5, min_time_s=0.002, max_time_s=1.0)
+_METER = '[[meter]]\nkind = "files"\n[meter.rails]\ntotal = "file:{folder}/power"\n'
+_DOWN_S = 0.3
+
+
+def _point(**clocks_mhz: float) -> Setting:
+    return Setting(unit="cpu", precision="fp32", threads=1, clocks=tuple(sorted(clocks_mhz.items())))
+
+
+_POINTS = [_point(gpu=600.0), _point(gpu=600.0, mode=20.0), _point(gpu=300.0, mode=20.0)]
+
+
+@pytest.fixture(autouse=True)
+def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch)
+    quick(monkeypatch)
+    monkeypatch.setattr(round, "_QUIET_S", 0.0)
+    monkeypatch.setattr(round, "IDLE_S", 0.1)
+    monkeypatch.setattr(board_module, "_FIRST_PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def remote(sshd: Sshd, tmp_path: Path) -> Iterator[Callable[[str], Target]]:
+    """This machine behind its sshd, with clocks that are files; sections may be added. No agent outlives the test."""
+    options = {key: value if isinstance(value, int) else str(value) for key, value in sshd.options().items()}
+    section = link_section("stepped", {"inner": "ssh", **options})
+    yield lambda more="": desk(tmp_path, links=[section], more=more)
+    while _restarts:
+        _restarts.pop().join()
+    end = time.monotonic() + 5
+    while _agents(tmp_path) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert _agents(tmp_path) == []
+
+
+_restarts: list[threading.Timer] = []
+
+
+class _Kills:
+    """The three ways to lose a board."""
+
+    def __init__(self, sshd: Sshd, folder: Path) -> None:
+        self._sshd, self._folder = sshd, folder
+
+    def link(self) -> None:
+        """The connection ends; the next one is taken."""
+        self._sshd.kill_connections()
+
+    def agent(self) -> None:
+        """The process dies, the connection stands."""
+        for pid in _agents(self._folder):
+            os.kill(pid, signal.SIGKILL)
+
+    def daemon(self) -> None:
+        """No connection is taken for a while."""
+        self._sshd.kill()
+        timer = threading.Timer(_DOWN_S, self._sshd.start)
+        timer.start()
+        _restarts.append(timer)
+
+
+class _Killer:
+    """Kills one thing after the other, each at the same step, with at least one window kept in between.
+
+    later: how many times the step is let pass before.
+    """
+
+    def __init__(self, kills: Sequence[Callable[[], None]], step: str, later: int = 0) -> None:
+        self._kills, self._step, self._later = iter(kills), step, later
+        self._armed = True
+        self.killed: list[str] = []
+        self.told: list[Progress] = []
+
+    def __call__(self, step: str) -> None:
+        if step != self._step or not self._armed:
+            return
+        self._later -= 1
+        kill = next(self._kills, None) if self._later < 0 else None
+        if kill is not None:
+            self._armed = False
+            self.killed.append(kill.__name__)
+            kill()
+
+    def kept(self, progress: Progress) -> None:
+        """A window was kept: the next kill meets another cell."""
+        self.told.append(progress)
+        self._armed = True
+
+
+def _agents(folder: Path) -> list[int]:
+    """Agents that run from the board's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                command = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:  # it has ended
+                continue
+            if len(command) > 1 and command[1].startswith(f"{folder}/sshd/board/files/".encode()):
+                found.append(int(entry.name))
+    return found
+
+
+def _measure(board: Board, bundle: Bundle, settings: Sequence[Setting], store: Store, killer: _Killer) -> None:
+    rng = np.random.default_rng(0)
+    board.link.at = killer
+    found = list(campaign([board], bundle, settings, store, sessions=1, rng=rng, how=_HOW, progress=killer.kept))
+    # However the last kill met it, it is ours before another clock is touched.
+    board.apply(settings[-1])
+    assert board.lock is not None
+    assert board.lock.held()
+    cells = len(bundle.workloads) * len(settings)
+    assert [len(m.windows) for m in found] == [1] * cells
+    # What had been kept was not measured again: nobody told of it twice.
+    assert [p.done for p in killer.told] == list(range(1, cells + 1))
+    assert set(Counter(window.cell for window in journal.windows(store)).values()) == {1}
+
+
+def _check_as_found(folder: Path) -> None:
+    assert clocks(folder) == ("10", "300")
+    assert not (folder / "sshd" / "board" / "restore.json").exists()
+
+
+@pytest.mark.parametrize(("step", "later"), [("push", 3), ("load", 1), ("window", 1), ("drop", 1), ("reply", 4)])
+def test_kill_inside_a_cell_repeats_only_that_cell(
+    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str, later: int
+) -> None:
+    """Connection, agent and sshd, each in another cell of one session."""
+    kills = _Kills(sshd, tmp_path)
+    # Let pass: the question who is there, and the control.
+    killer = _Killer([kills.link, kills.agent, kills.daemon], step, later)
+    with Store(tmp_path / "store.sqlite") as store, open_board(remote()) as board:
+        _measure(board, matmul_bundle(tmp_path / "bundle", [4, 8, 16, 32]), _POINTS[:1], store, killer)
+    assert killer.killed == ["link", "agent", "daemon"]
+    _check_as_found(tmp_path)
+
+
+@pytest.mark.parametrize("step", ["spawn", "hello", "idle", "bye", "write gpu", "read gpu"])
+def test_kill_around_the_cells_repeats_none(
+    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str
+) -> None:
+    """While its clocks are set and its process starts or ends, in each of three sessions of one cell."""
+    (tmp_path / "power").write_text("2000")
+    kills = _Kills(sshd, tmp_path)
+    killer = _Killer([kills.daemon, kills.agent, kills.link], step, later=1 if step in ("spawn", "hello", "bye") else 0)
+    target = remote(_METER.format(folder=tmp_path) if step == "idle" else "")
+    with Store(tmp_path / "store.sqlite") as store, open_board(target) as board:
+        _measure(board, matmul_bundle(tmp_path / "bundle", [4]), _POINTS, store, killer)
+    assert killer.killed == ["daemon", "agent", "link"]
+    _check_as_found(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "daemon"])
+@pytest.mark.parametrize("step", ["write restore.json.part", "run mv", "write mode"])
+def test_kill_while_the_first_clock_is_set(
+    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str, kind: str
+) -> None:
+    """The record is whole or it is not there, and then no clock was touched."""
+    killer = _Killer([getattr(_Kills(sshd, tmp_path), kind)], step)
+    with Store(tmp_path / "store.sqlite") as store, open_board(remote()) as board:
+        _measure(board, matmul_bundle(tmp_path / "bundle", [4]), _POINTS[1:2], store, killer)
+    assert killer.killed == [kind]
+    _check_as_found(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "daemon"])
+@pytest.mark.parametrize("step", ["run true", "read restore.json", "write gpu", "write mode", "run rm"])
+def test_kill_while_the_board_is_left(
+    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str, kind: str
+) -> None:
+    """Its clocks are put back all the same, before anybody else can have it."""
+    killer = _Killer([getattr(_Kills(sshd, tmp_path), kind)], step)
+    with open_board(remote()) as board:
+        board.apply(_POINTS[1])
+        board.link.at = killer
+    assert killer.killed == [kind]
+    _check_as_found(tmp_path)
+
+
+@pytest.mark.slow
+def test_fifty_kills_at_random_moments_of_a_long_sweep(
+    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path
+) -> None:
+    """200 cells, of which every fourth on average is met by a kill of any kind."""
+    draw = random.Random(0)
+    moments = sorted(draw.sample(range(199), 50))
+    kills = _Kills(sshd, tmp_path)
+    reached = threading.Semaphore(0)
+    killed = Counter[str]()
+
+    def kill_all() -> None:
+        for _ in moments:
+            reached.acquire()
+            time.sleep(draw.uniform(0.0, 0.05))
+            kill = draw.choice([kills.link, kills.agent, kills.daemon])
+            kill()
+            killed[kill.__name__] += 1
+            if kill == kills.daemon:
+                time.sleep(2 * _DOWN_S)
+
+    class Watcher(_Killer):
+        def kept(self, progress: Progress) -> None:
+            super().kept(progress)
+            if progress.done - 1 in moments:
+                reached.release()
+
+    killer = Watcher([], "")
+    thread = threading.Thread(target=kill_all)
+    thread.start()
+    points = [_point(gpu=gpu, mode=mode) for gpu in (300.0, 600.0) for mode in (10.0, 20.0)]
+    with Store(tmp_path / "store.sqlite") as store, open_board(remote()) as board:
+        _measure(board, matmul_bundle(tmp_path / "bundle", range(4, 54)), points, store, killer)
+        thread.join()
+    assert killed.total() == 50
+    assert set(killed) == {"link", "agent", "daemon"}
+    _check_as_found(tmp_path)
