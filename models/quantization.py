@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -48,22 +49,34 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray], real_outputs:
         done = quantize.quantize(observer.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"ai-edge-quantizer refuses the graph: {' '.join(str(error).split())}") from error
-    return _without_last_rounding(bytes(done.quantized_model), real_outputs)
+    return _finished(bytes(done.quantized_model), real_outputs)
 
 
-def _without_last_rounding(data: bytes, real_outputs: Sequence[int]) -> bytes:
-    """Let these outputs be what the quantiser rounds at the very end, and the signature name what the graph gives."""
-    if not real_outputs:
-        return data
+def _finished(data: bytes, real_outputs: Sequence[int]) -> bytes:
+    """The quantiser's file with weights inside and with these outputs real; as it is where that changes nothing."""
     import flatbuffers  # type: ignore[import-untyped]
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(data, 0)
-    for buffer in model.buffers:
-        if buffer.offset > 1:
-            # Of larger graphs the quantiser writes the weights behind the FlatBuffer, where packing it anew loses them.
-            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
-            buffer.offset = buffer.size = 0
+    outside = [buffer for buffer in model.buffers if buffer.offset > 1]
+    if not outside and not real_outputs:
+        return data
+    for buffer in outside:
+        # Of larger graphs the quantiser writes the weights behind the FlatBuffer: packing it anew would lose them, and
+        # runtimes of a few years ago, like the one of a Coral board and its compiler, do not look there.
+        buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    if real_outputs:
+        _drop_last_rounding(model, real_outputs)
+    builder = flatbuffers.Builder(len(data))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def _drop_last_rounding(model: Any, real_outputs: Sequence[int]) -> None:
+    """Let these outputs be what the quantiser rounds at the very end, and the signature name what the graph gives."""
+    from ai_edge_litert import schema_py_generated as schema
+
     graph, signature = model.subgraphs[0], model.signatureDefs[0]
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     quantize, dequantize = schema.BuiltinOperator.QUANTIZE, schema.BuiltinOperator.DEQUANTIZE
@@ -77,9 +90,6 @@ def _without_last_rounding(data: bytes, real_outputs: Sequence[int]) -> bytes:
                 output.tensorIndex = source
             elif code == dequantize and source == output.tensorIndex and result in graph.outputs:
                 output.tensorIndex = result  # the softmax reads real logits, which leave instead; the signature lags
-    builder = flatbuffers.Builder(len(data))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
 
 
 def digest(samples: Sequence[np.ndarray]) -> str:

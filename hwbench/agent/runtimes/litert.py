@@ -53,7 +53,8 @@ def opened(make: Callable[[], Any], batch: int) -> "LitertModel":
     except AgentError:
         raise
     except Exception as error:  # ValueError, RuntimeError and what a delegate raises
-        raise AgentError("runtime", " ".join(str(error).split()) or type(error).__name__) from error
+        made_for_one = "" if batch == 1 else " (fed {} inputs at once: is the graph made for one?)".format(batch)
+        raise AgentError("runtime", (" ".join(str(error).split()) or type(error).__name__) + made_for_one) from error
 
 
 class LitertModel(Model):

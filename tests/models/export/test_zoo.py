@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from ai_edge_litert import schema_py_generated
 
 from hwbench.errors import ConfigError
 from hwbench.tflite_graph import parse
@@ -18,7 +19,7 @@ from models.export.spaces import block_runnable
 from models.export.tflite_format import channels_last, outputs
 from models.export.writing import seeded_samples, write
 from models.export.zoo import create, input_shape
-from models.quantization import agreement, correlation
+from models.quantization import agreement, correlation, static_int8
 from models.space import load_space
 from models.supernet import build
 
@@ -87,7 +88,7 @@ class Wide(torch.nn.Module):
 
 
 def test_a_segment_of_many_weights_keeps_them_in_int8(tmp_path: Path) -> None:
-    """The quantiser lays them behind the FlatBuffer, where they survive that its score stays real."""
+    """The quantiser lays them behind the FlatBuffer; they come inside, where older runtimes look."""
     shapes = (("features", (1, 512, 4, 4)), ("logits", (1, 10)), ("score", (1,)))
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -97,7 +98,13 @@ def test_a_segment_of_many_weights_keeps_them_in_int8(tmp_path: Path) -> None:
     )
     workload = write(wide, ("tflite_int8",), tmp_path)
     data = (tmp_path / workload.artifacts["tflite_int8"].path).read_bytes()
-    assert len(data) > 64 * 512 * 9
+    floats = write(wide, ("tflite",), tmp_path).artifacts["tflite"]
+    samples = [channels_last(s).numpy() for s in seeded_samples("wide", (64, 4, 4)).split(1)]
+    plain = static_int8((tmp_path / floats.path).read_bytes(), samples)
+    for file in (data, plain):
+        model = schema_py_generated.ModelT.InitFromPackedBuf(file, 0)
+        assert {0} == {buffer.offset for buffer in model.buffers}
+        assert len(file) > 64 * 512 * 9
     x = seeded_samples("another", (64, 4, 4))[:1]
     found = outputs(data, channels_last(x).numpy())
     with torch.no_grad():
