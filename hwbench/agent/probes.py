@@ -25,10 +25,12 @@ class _Samples:
 
     def take(self) -> None:
         """One sample, dated to the middle of its reading: an interpreter that was busy must not shift it."""
+        now_s, period_s = time.monotonic(), self.source.period_s
+        # From when it was due, so that what a reading takes does not make them fewer.
+        self.due_s = (self.due_s if now_s - self.due_s < period_s else now_s) + period_s
         begin = now_ns()
         self.raw.append(self.source.read())
         self.t_ns.append((begin + now_ns()) // 2)
-        self.due_s = time.monotonic() + self.source.period_s
 
 
 class _Probe:

@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hwbench.agent.sources import COMMAND_HZ
 from hwbench.energy import add
 from hwbench.errors import PermanentDeviceError, nearest
 from hwbench.ina import Rail, find_rails
@@ -108,6 +109,8 @@ def open(options: Options, link: Link) -> Files:
     shown = find_rails(link, options.i2c) if any(_is_ina(rail) for rail in options.rails.values()) else {}
     rails = {name: _named(name, rail, options, shown) for name, rail in options.rails.items()}
     told = [rail.rate_hz for rail in rails.values() if rail.rate_hz is not None]
+    if any(probe.read.startswith("run:") for rail in rails.values() for probe in rail.probes):
+        told.append(COMMAND_HZ)
     meter = Files(rails, options.total_rails, options.rate_hz or min(told, default=None))
     for probe in meter.probes():
         if read_probe(link, probe) is None:

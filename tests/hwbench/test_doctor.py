@@ -61,7 +61,7 @@ def test_board_that_works_is_asked_everything(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert {n: c.state for n, c in checks.items() if c.state != "ok"}.keys() <= {"clocks", "load"}
     assert "5000 mW while nothing runs" in checks["meter files"].found
-    assert "windows of" in checks["meter files"].found
+    assert "energy takes windows of" in checks["meter files"].found
     assert checks["temperature"].found == "soc 48 °C"
     assert str(tmp_path / "board") in checks["disk"].found
 
@@ -155,9 +155,19 @@ def test_meter_that_cannot_be_right_is_told(tmp_path: Path) -> None:
     """Negative, absurd, or a counter that stands still."""
     for content in ("-3000", "0"):
         assert "is no board's power" in _meter(tmp_path, content).found
-    assert _meter(tmp_path, "5000", rate_hz=4).advice == "profile with --window 5.0 for energy"
-    still = _meter(tmp_path, "123456", unit="uj")
-    assert still.state == "failed"
+    assert _meter(tmp_path, "5000", rate_hz=4).found.endswith("windows of 5.0 s")
+    assert "0 mW is no board's power" in _meter(tmp_path, "123456", unit="uj").found
+
+
+def test_meter_slower_than_it_is_taken_for_is_told(tmp_path: Path) -> None:
+    """A program's output is not read fifty times a second: its rate belongs in the TOML."""
+    program = vcgencmd.install(tmp_path)
+    (tmp_path / "vcgencmd.d" / "power.txt").write_text("power=3000mW\n")
+    meter = {"kind": "files", "rails": {"total": f"run:{program} power"}, "rate_hz": 40}
+    link = local.open({"workdir": tmp_path / "board"})
+    check = _by_name(list(Equipment(_target(tmp_path, meter=[meter]), link).checks()))["meter files"]
+    assert check.state == "ok"
+    assert "say rate_hz = " in check.advice
 
 
 def test_meter_that_is_absent_is_failed_or_missing(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_rails_of_a_tool_are_read_as_it_prints_them(tmp_path: Path) -> None:
     read = f"run:{vcgencmd.install(tmp_path)} pmic_read_adc"
     meter = _open(rails={"core": {"volt": f"{read}#VDD_CORE_V", "amp": f"{read}#VDD_CORE_A"}})
     assert [(p.name, p.unit) for p in meter.probes()] == [("rail.core.volt", "mv"), ("rail.core.amp", "ma")]
+    assert meter.rate_hz == 10
 
 
 class TestNamedRails:
