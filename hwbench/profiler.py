@@ -66,6 +66,7 @@ def measure(
         peak_memory_bytes=raw.peak_memory_bytes if raw.peak_memory_bytes is not None else loaded.peak_memory_bytes,
         artifact_sha256=prepared.sha256,
         evidence=session.hello.evidence,
+        provenance={f"file.{name}": str(value) for name, value in sorted({**prepared.notes, **loaded.notes}.items())},
     )
 
 

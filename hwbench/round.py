@@ -174,7 +174,7 @@ class _Process:
             throttle=throttle,
             energy_mj=energy_mj,
             flags=tuple(sorted({*window.flags, *flags, *told})),
-            provenance=dict(self._board.identity(cell.setting)),
+            provenance={**window.provenance, **self._board.identity(cell.setting)},
         )
         self._kept.append((round_.keep(window), window))
         round_.exhausted = 0
@@ -274,7 +274,7 @@ class _Process:
         drift = (self._control[1] - self._control[0]) / self._control[0] * 100 if complete else None
         note = SessionNote(
             session=self._round.number,
-            board=windows[0].provenance,
+            board=self._board.identity(windows[0].cell.setting),
             clocks=windows[0].cell.setting.clocks_text,
             switch_ms=self._board.switch_ms,
             control_ms=tuple(self._control),

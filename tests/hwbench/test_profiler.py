@@ -120,6 +120,7 @@ def test_what_the_compiler_said_flags_the_window(board: Board, bundle: Bundle) -
         ):
             window = measure(session, replace(prepared, notes=notes), cell, _HOW)
             assert flags == told & set(window.flags)
+            assert {f"file.{name}": str(value) for name, value in notes.items()}.items() <= window.provenance.items()
 
 
 def test_what_does_not_fit_is_not_measured(board: Board, bundle: Bundle) -> None:
