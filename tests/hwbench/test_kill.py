@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -18,6 +20,7 @@ from hwbench import board as board_module
 from hwbench import journal, round
 from hwbench.board import Board, open_board
 from hwbench.campaign import Progress, campaign
+from hwbench.errors import ConfigError
 from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.store import Store
@@ -204,6 +207,46 @@ def test_kill_while_the_board_is_left(
         board.apply(_POINTS[1])
         board.link.at = killer
     assert killer.killed == [kind]
+    _check_as_found(tmp_path)
+
+
+_DRIVER = """
+import sys
+from pathlib import Path
+from hwbench.board import open_board
+from hwbench.setting import Setting
+from hwbench.target_file import read_target
+import hwbench.clocks, hwbench.links
+hwbench.clocks.__path__.append(sys.argv[2] + "/clocks")
+hwbench.links.__path__.append(sys.argv[2] + "/links")
+with open_board(read_target(Path(sys.argv[1]))) as board:
+    board.apply(Setting(unit="cpu", precision="fp32", threads=1, clocks=(("gpu", 600.0), ("mode", 20.0))))
+    print("set", flush=True)
+    input()
+"""
+
+
+def test_killed_driver_is_cleaned_up_after(remote: Callable[[str], Target], tmp_path: Path, root: Path) -> None:
+    """kill -9 of the host's side: sshd ends the shell that held the lock, and the next to open puts the clocks back."""
+    target = remote("")
+    process = subprocess.Popen(
+        [sys.executable, "-c", _DRIVER, str(tmp_path / "desk.toml"), str(root / "tests" / "doubles")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"set\n"
+    assert clocks(tmp_path) == ("20", "600")
+    with pytest.raises(ConfigError, match=f"board desk is in use by process {process.pid}"), open_board(target):
+        pass
+    process.kill()
+    process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    with open_board(target) as board:
+        assert set(board.put_back) == {"gpu", "mode"}
     _check_as_found(tmp_path)
 
 
