@@ -11,6 +11,9 @@ _OPTIONS = ("workspace_mb", "tf32", "dla_core", "gpu_fallback")
 _SETTING = ("unit", "precision", "batch")
 
 
+REMOVED = "the kept engine is damaged or was made for another device; it is removed and built anew the next time"
+
+
 def kept(
     path: str,
     setting: Mapping[str, Any],

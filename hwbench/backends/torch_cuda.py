@@ -5,7 +5,6 @@ Units: `gpu` (the first CUDA device, each graph captured once) and `cpu` (the sa
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +44,7 @@ class TorchCuda(AgentBackend):
             options=options.for_runtime,
             cores=options.cores,
         )
-        self._looked: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._looked: set[str] = set()
 
     def prepare(self, link: Link, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
         """Send the program; on the GPU it is captured when it is bound."""
@@ -65,7 +64,8 @@ class TorchCuda(AgentBackend):
 
     def _look(self, link: Link, setting: Setting) -> None:
         """Ask once whether there is a GPU: better one line now than one for each workload."""
-        if setting.unit != _GPU or link in self._looked:
+        board = f"{link.name} {link.workdir()}"
+        if setting.unit != _GPU or board in self._looked:
             return
         done = link.run([link.python, "-c", _LOOK], timeout_s=_LOOK_S)
         told = done.stdout.decode("utf-8", "replace").split()
@@ -80,4 +80,4 @@ class TorchCuda(AgentBackend):
                 f"{link.name}/torch_cuda: torch {told[1]} finds no CUDA device; check nvidia-smi and that this torch "
                 "is built for CUDA, or run on the unit cpu"
             )
-        self._looked.add(link)
+        self._looked.add(board)

@@ -82,7 +82,8 @@ class TrtModel(Model):
         self._runtime = tensorrt.Runtime(_LOGGER)
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            raise AgentError("runtime", "the engine was made for another device or version")
+            os.unlink(path)
+            raise AgentError("runtime", engines.REMOVED)
         self._face: Any = _Tensors if hasattr(engine, "num_io_tensors") else _Bindings
         self._engine = engine
         self._batch = int(setting["batch"])
@@ -328,8 +329,8 @@ def _told(work: Callable[[], Any], what: str) -> Any:
     try:
         return work()
     except AgentError as error:
-        why = str(error) if not _LOGGER.errors or _LOGGER.errors[0] in str(error) else _LOGGER.errors[0]
-        raise AgentError(error.kind, "TensorRT {} {}: {}".format(version(), what, why)) from error
+        why = [str(error)] + [line for line in _LOGGER.errors[:1] if line not in str(error)]
+        raise AgentError(error.kind, "TensorRT {} {}: {}".format(version(), what, ": ".join(why))) from error
     except Exception as error:  # pybind11 raises RuntimeError, TypeError and AttributeError
         why = (_LOGGER.errors or [" ".join(str(error).split()) or type(error).__name__])[0]
         raise AgentError("runtime", "TensorRT {} {}: {}".format(version(), what, why)) from error

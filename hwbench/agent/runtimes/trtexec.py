@@ -109,13 +109,16 @@ class TrtexecModel(Model):
     def __init__(self, path: str, setting: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         found = version()
         self._arguments = [tool()] + run_arguments(found, path, setting, options)
+        self._number = _number(found)
         self._layers = bool(options.get("layers", False))
         self._files = path + ".{}".format(os.getpid())
         child = _Child(self._arguments + ["--iterations=10", "--duration=0"], _LOAD_S)
         if child.status != 0:
-            raise AgentError(
-                "runtime", "trtexec {} cannot load it: {}".format(found, trtexec_output.last_error(child.log))
-            )
+            why = trtexec_output.last_error(child.log)
+            if "erializ" in why:  # "Serialization assertion", "Engine deserialization failed"
+                os.unlink(path)
+                why = "{}: {}".format(engines.REMOVED, why)
+            raise AgentError("runtime", "trtexec {} cannot load it: {}".format(found, why))
         inputs, outputs = trtexec_output.bindings(child.log)
         batch = int(setting["batch"])
         for name, shape in inputs:
@@ -142,8 +145,8 @@ class TrtexecModel(Model):
         """Time at least so many runs and seconds."""
         times, profile = self._files + ".times.json", self._files + ".profile.json"
         arguments = ["--exportTimes=" + times, "--iterations={}".format(runs)]
-        # It takes whole seconds or, since 10, parts of them; longer is never wrong.
-        arguments.append("--duration={}".format(int(np.ceil(seconds))))
+        # Until 8.2 it takes whole seconds; longer is never wrong.
+        arguments.append("--duration={:g}".format(seconds if self._number >= (8, 4) else int(np.ceil(seconds))))
         if self._layers:
             arguments += ["--dumpProfile", "--exportProfile=" + profile]
         try:

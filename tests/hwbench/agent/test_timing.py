@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hwbench.agent import timing
-from hwbench.agent.timing import pinned, time_work
+from hwbench.agent.timing import pinned, settled, time_work
 
 MS = 1_000_000
 
@@ -129,3 +129,21 @@ def test_a_processor_that_is_not_there_is_an_error() -> None:
     with pytest.raises(OSError), pinned([4096]):
         raise AssertionError("pinned to a processor that does not exist")
     assert before == os.sched_getaffinity(0)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.2, 0.5])
+def test_warm_up_cut_off_afterwards_is_that_of_a_live_window(clock: Make, decay: float) -> None:
+    """The same rule for a tool that times itself: runs that get faster until they settle."""
+
+    def cost(n: int) -> int:
+        return int(MS * (1 + 3 * decay**n))
+
+    live = time_work([clock(cost).work], None, 10, 0.2, 100.0).warmup_ns
+    assert len(live) == settled([cost(n) for n in range(2000)], 200 * MS)
+
+
+def test_runs_that_do_not_settle_are_warm_up_until_the_limit() -> None:
+    """Each batch another median; where even the limit is never reached, nothing is cut off."""
+    runs = [MS * (1 + n // 10) for n in range(100)]
+    assert sum(runs[: settled(runs, 60 * MS) - 1]) < 60 * MS <= sum(runs[: settled(runs, 60 * MS)])
+    assert 0 == settled([MS] * 4, 1000 * MS)

@@ -236,6 +236,23 @@ def test_an_engine_is_built_once_and_the_timing_cache_is_shared(
 
 
 @pytest.mark.parametrize("kind", ["bindings", "trtexec"])
+def test_an_engine_that_no_longer_fits_is_removed_and_built_anew(
+    kind: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that failed, a GPU that was changed: an error that says so once."""
+    link = with_bindings(tmp_path, "10.3.0") if kind == "bindings" else with_trtexec(tmp_path, "10.3.0", monkeypatch)
+    backend = tensorrt.open({})
+    prepared = backend.prepare(link, bundle, bundle.workload("first"), FP32)
+    with backend.session(link, FP32) as session:
+        session.load(prepared)
+        (plan,) = (tmp_path / "board" / "tensorrt").glob("*.plan")
+        plan.write_bytes(b"something else")
+        with pytest.raises(PermanentDeviceError, match=r"removed and built anew.*Serialization"):
+            session.load(prepared)
+        assert "built" == session.load(prepared).notes["engine"]
+
+
+@pytest.mark.parametrize("kind", ["bindings", "trtexec"])
 def test_an_operator_that_tensorrt_lacks_is_named(
     kind: str, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
