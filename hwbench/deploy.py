@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from hwbench import replay as replaying
 from hwbench.errors import ConfigError
 from hwbench.session import Answers, Prepared, Session
 from hwbench.setting import Setting
@@ -37,11 +38,14 @@ def run_plan(
     probes: Sequence[Probe] = (),
     repeats: int = 1,
     session: Session | None = None,
+    replay: bool = False,
 ) -> Answers:
     """Answer inputs with a plan of the bundle, in a fresh session or in one that is open.
 
     data: (N, …) float as the first graph takes them without their batch dimension, or a `.npy` file of that.
     repeats: each sample runs so often in a row and its median time is kept.
+    replay: where the board's runtime cannot answer, decide on this machine and add up the board's times; such answers
+    say that they are `replayed`.
     An open session keeps nothing of the plan: what was loaded for it is dropped (after an error, end the session).
     Raises ConfigError for a plan that lacks a workload, DeviceError when the board fails.
     """
@@ -49,12 +53,14 @@ def run_plan(
     prepared = host.prepare_together(bundle, workloads, setting)
     with ExitStack() as stack:
         opened = session if session is not None else stack.enter_context(host.session(setting))
+        file = _as_file(data, stack)
         if "answer" not in opened.hello.can:
+            if replay:
+                return replaying.replay(opened, bundle, plan, prepared, file)
             raise ConfigError(
                 f"plan {plan.name}: {opened.hello.runtime} cannot answer inputs on this board; "
                 "use a backend that runs the agent there"
             )
-        file = _as_file(data, stack)
         for ready in prepared:
             opened.load(ready)
         answers = opened.answer(plan, file, probes, repeats=repeats)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from hwbench.evidence import MEASURED, Evidence
+from hwbench.evidence import MEASURED, Evidence, join
 from hwbench.measurement import Summary, Trace
 from hwbench.setting import Setting
 from hwbench.target import Probe
@@ -113,6 +113,7 @@ class Answers:
     node: (N,) int16 index into plan.nodes of the node where each sample left.  answer: (N,) int64 class.
     score: (N,) float32 of that node.  t_ns: (N,) int64 from the input in its buffer to the verdict.
     node_scores: (N, nodes) float32, NaN where a node did not run.  traces: probes over the whole run.
+    replayed: another machine decided; t_ns are sums of what each graph alone takes on the board, nothing was run there.
     """
 
     node: np.ndarray
@@ -124,6 +125,12 @@ class Answers:
     end_ns: int
     traces: Mapping[str, Trace] = field(default_factory=dict)
     noise: Mapping[str, float] = field(default_factory=dict)
+    replayed: bool = False
+
+    @property
+    def evidence(self) -> Evidence:
+        """Of t_ns: measured, or derived from what was."""
+        return join(MEASURED) if self.replayed else MEASURED
 
 
 class Session(Protocol):

@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from hwbench.errors import ConfigError, Finding, Inconclusive
+from hwbench.evidence import MEASURED, Evidence, join
 from hwbench.measurement import Interval
 from hwbench.store import Result, Store
 from hwbench.summary import over_sessions
 from hwbench.table import LatencyTable
+from hwbench.target import SIMULATOR
 from models.space import load_space
 from search.design import ADAPTER, Design
 from search.front import read_csv
@@ -33,6 +35,7 @@ COLUMNS = (
     *("design", "predicted_latency_ms", "measured_latency_ms", "measured_low_ms", "measured_high_ms"),
     *("predicted_energy_mj", "measured_energy_mj", "predicted_accuracy", "measured_accuracy", "test_accuracy"),
     *("predicted_exit_rates", "measured_exit_rates", "samples", "drift_percent", "verdict"),
+    "latency_evidence",
 )
 _ROUND = "verified attempts"
 # Blocks of the table that run beside a design, to tell a drift of the machine from a broken promise.
@@ -68,6 +71,12 @@ class Verified:
         return float(np.median([r.values["drift"] for r in self.val]))
 
     @property
+    def latency_evidence(self) -> Evidence:
+        """Derived where the board cannot branch, so that its exits were replayed from this machine's answers."""
+        told = {r.values.get("latency_evidence", str(MEASURED)) for r in self.val}
+        return join(*map(Evidence.parse, told)) if told != {str(MEASURED)} else MEASURED
+
+    @property
     def verdict(self) -> str:
         """`kept`, or what was not, joined by +: `latency`, `accuracy`; `drifted` for a latency that the machine's own
         drift explains, which is then neither kept nor broken.
@@ -98,6 +107,11 @@ def verify(
     told: (runs done, runs in all, what runs now).  Raises ConfigError when the search is not through.
     """
     options = {"allow_cpu_fallback": True} if allow_cpu_fallback else {}
+    if opened.config.backend == SIMULATOR:
+        raise ConfigError(
+            f"{opened.folder}: searched over a simulated table, and a simulation has no weights that could answer; "
+            f"measure the board (hwbench profile --target {opened.config.target}), search its table, verify that"
+        )
     designs = read_designs(opened.folder)
     promises = read_csv(opened.folder / "front.csv")
     chosen = [designs[i] for i in spread(len(designs), count)]
@@ -180,6 +194,7 @@ def to_csv(verified: Sequence[Verified]) -> str:
                 len(v.val[0].arrays["label"]),
                 f"{100 * v.drift:.2f}",
                 v.verdict,
+                str(v.latency_evidence),
             ]
         )
     return text.getvalue()
@@ -297,7 +312,8 @@ def judge(verified: Sequence[Verified], folder: Path) -> None:
 def to_text(verified: Sequence[Verified]) -> str:
     """A line a design, then the summary."""
     lines = [
-        f"{v.design.key}  {v.promised['latency_ms']:.4g} ms promised, {v.latency_ms.value:.4g} measured "
+        f"{v.design.key}  {v.promised['latency_ms']:.4g} ms promised, {v.latency_ms.value:.4g} "
+        f"{'replayed' if v.latency_evidence.derived else 'measured'} "
         f"({100 * v.latency_error:+.1f} %); {100 * v.promised['accuracy']:.2f} % promised, {100 * v.accuracy:.2f} "
         f"measured, {100 * v.test.values['accuracy']:.2f} on test; {v.verdict}"
         for v in verified

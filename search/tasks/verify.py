@@ -4,7 +4,8 @@ Reads the file `checkpoint` and, as arrays, the state that the design's `answers
 Arrays of the result, N samples: node (N,) int16 index of the stage that answered, answer (N,) int64,
 t_ns (N,) int64 of the stages that ran, label (N,), and difficulty and source (N,) where the data set knows them.
 Values: latency_ms (of an input, a robust mean), mean_latency_ms (the plain one), drift (how much slower the table's own
-blocks ran meanwhile), tries, accuracy, energy_mj (net, None without a meter), exit_rates, board, runtime.
+blocks ran meanwhile), tries, accuracy, energy_mj (net, None without a meter), exit_rates, board, runtime,
+latency_evidence (`measured`, or `predicted:measured` where the board cannot branch and its exits were replayed).
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
                     probes=board.probes(),
                     repeats=args.repeats,
                     session=session,
+                    replay=True,
                 )
                 after = _slowdowns(board, session, blocks, first.setting, args.controls)
             tries.append((float(np.median([*before, *after])) - 1, answers))
@@ -115,6 +117,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
             "exit_rates": [float((answers.node == n).mean()) for n in range(len(design.stages))],
             "runtime": identity.get("runtime"),
             "board": _model(identity),
+            "latency_evidence": str(answers.evidence),
         },
         arrays=arrays,
     )
