@@ -29,6 +29,12 @@ def hwbench() -> None:
     """
 
 
+def _way(function: Any) -> Any:
+    """Reach the board elsewhere than its target says."""
+    function = click.option("--serial", help="Reach the Android device of this serial number instead.")(function)
+    return click.option("--host", help="Reach it at user@host[:port] instead.")(function)
+
+
 def _job_options(function: Any) -> Any:
     """What to measure, where and how: shared by `profile` and `table validate`."""
     for option in (
@@ -53,9 +59,32 @@ def _job_options(function: Any) -> Any:
         click.option("--model", help="timm:NAME, FILE.onnx, FILE.tflite or a bundle folder."),
         click.option("--space", help="A search space by name, or a file of your own. [default: digits]"),
         click.option("--backend", help="A runtime of the target. [default: its first]"),
+        _way,
         click.option(
             "--target", "target_name", default="host", show_default=True, help="A board; see hwbench targets."
         ),
+    ):
+        function = option(function)
+    return function
+
+
+def _campaign_options(function: Any) -> Any:
+    """How a campaign goes, and where it leaves what: shared by `profile` and `sweep`."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the table as JSON."),
+        click.option(
+            "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
+        ),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help="Table to write (stem). [default: latency_tables/…]"
+        ),
+        click.option(
+            "--link", type=click.IntRange(0), help="Only the board behind this [[link]], from 0. [default: all]"
+        ),
+        click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses."),
+        click.option("--fresh", is_flag=True, help="Throw an unfinished campaign away."),
+        click.option("--resume", is_flag=True, help="Go on where an interrupted campaign stopped."),
+        click.option("--plan", "plan_only", is_flag=True, help="Print cells and estimated time, measure nothing."),
     ):
         function = option(function)
     return function
@@ -65,17 +94,8 @@ def _job_options(function: Any) -> Any:
 @_job_options
 @click.option("--sessions", default=5, show_default=True, type=click.IntRange(1), help="Fresh processes per cell.")
 @click.option("--networks", default=64, show_default=True, help="Whole networks of a space, to fit the composition on.")
-@click.option("--plan", "plan_only", is_flag=True, help="Print cells and estimated time, measure nothing.")
-@click.option("--resume", is_flag=True, help="Go on where an interrupted profile stopped.")
-@click.option("--fresh", is_flag=True, help="Throw an unfinished profile away.")
-@click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses.")
-@click.option("--link", type=click.IntRange(0), help="Only the board behind this [[link]], from 0. [default: all]")
-@click.option("--out", type=click.Path(path_type=Path), help="Table to write (stem). [default: latency_tables/…]")
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
-)
 @click.option("--slowest", default=15, show_default=True, help="How many blocks to show.")
-@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@_campaign_options
 def profile(
     sessions: int,
     networks: int,
@@ -129,9 +149,113 @@ def profile(
 
 
 @hwbench.command()
+@_job_options
+@click.option("--clocks", help="all, sample:N, or points gpu=727,emc=1331.2;gpu=1300,emc=1866. [default: sample:12]")
+@click.option("--sample", type=click.IntRange(1), help="So many points that fill the grid, its corners first.")
+@click.option("--sessions", default=3, show_default=True, type=click.IntRange(1), help="Fresh processes per cell.")
+@click.option("--networks", default=16, show_default=True, help="Whole networks of a space, measured at each point.")
+@_campaign_options
+def sweep(
+    clocks: str | None,
+    sample: int | None,
+    sessions: int,
+    networks: int,
+    plan_only: bool,
+    out: Path | None,
+    runs: Path,
+    as_json: bool,
+    resume: bool,
+    fresh: bool,
+    wait: bool,
+    link: int | None,
+    **options: Any,
+) -> None:
+    """Measure at some operating points of the clocks (DVFS), and model all points between them."""
+    from hwbench import profiling, sweep, view
+    from hwbench.campaign import CellsFailed
+    from hwbench.progress import Bar
+    from hwbench.resources import tables_dir
+
+    failed: list[CellsFailed] = []
+    job = replace(_job(sessions=sessions, networks=networks, **options), clocks=sweep.spec(clocks, sample))
+    folder = job.folder(runs)
+    if plan_only:
+        _print_plan(job, profiling.describe(job, folder), as_json=as_json)
+        return
+    with Bar(quiet=as_json) as bar:
+        table = profiling.profile(
+            job,
+            folder,
+            resume=resume,
+            fresh=fresh,
+            wait=wait,
+            link=link,
+            progress=bar.advance,
+            phase=bar.phase,
+            failed=failed.append,
+        )
+    stem = out or tables_dir() / table.origin.target / f"{table.origin.backend}-{job.name}"
+    table = sweep.joined(table, stem, tell=lambda text: click.echo(text, err=True))
+    table.write(stem)
+    if as_json:
+        click.echo(json.dumps(_table_json(table) | sweep.as_json(table), indent=1))
+    else:
+        screen = view.console()
+        for line in sweep.lines(table):
+            screen.print(line)
+        screen.print(f"table: {stem}.csv")
+    if failed:
+        raise failed[0]
+
+
+@hwbench.group(cls=command.Group, invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def targets(as_json: bool) -> None:
-    """List the boards that can be named as --target."""
+@click.pass_context
+def targets(context: click.Context, as_json: bool) -> None:
+    """List the boards that can be named as --target; `add` one of your own."""
+    if context.invoked_subcommand is None:
+        _list_targets(as_json)
+
+
+@targets.command()
+@click.argument("name")
+@click.option("--from", "base", required=True, help="A target that describes such a board; see hwbench targets.")
+@click.option("--host", help="Where its sshd is: user@host[:port].")
+@click.option("--key-file", type=click.Path(path_type=Path), help="Private key to show. [default: the ssh agent's]")
+@click.option("--serial", help="Serial number of an Android device, as `adb devices` prints it.")
+def add(name: str, base: str, host: str | None, key_file: Path | None, serial: str | None) -> None:
+    """Describe a board of your own, in ./targets, by one that it is like."""
+    from hwbench.own_target import add_target
+
+    file = add_target(name, base, host=host, serial=serial, key_file=key_file)
+    click.echo(f"{file} written; next: hwbench doctor --target {name}")
+
+
+@hwbench.command()
+@click.option("--target", "target_name", required=True, help="A board; see hwbench targets.")
+@_way
+@click.option("--offline", is_flag=True, help="Fetch wheels here and send them: the board has no internet.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def setup(target_name: str, host: str | None, serial: str | None, offline: bool, as_json: bool) -> None:
+    """Put the pinned runtimes and the agent on a board, and say what its owner must allow; nothing is done as root."""
+    from hwbench.progress import Bar
+    from hwbench.setup import set_up
+    from hwbench.target_file import find_target
+
+    with Bar(quiet=as_json) as bar:
+        boards = set_up(find_target(target_name, host=host, serial=serial), offline=offline, phase=bar.phase)
+    if as_json:
+        click.echo(json.dumps([asdict(board) for board in boards], indent=1))
+        return
+    for board in boards:
+        for step in board.steps:
+            click.echo(f"{step.state}  {step.name}: {step.found}")
+        for line in board.by_hand:
+            click.echo(f"todo  {line}")
+    click.echo(f"next: hwbench doctor --target {target_name}")
+
+
+def _list_targets(as_json: bool) -> None:
     from hwbench.target_file import known_targets, read_target
 
     found = []
@@ -154,20 +278,22 @@ def targets(as_json: bool) -> None:
 
 @hwbench.command()
 @click.option("--target", "target_name", default="host", show_default=True, help="A board; see hwbench targets.")
+@_way
 @click.option("--restore", is_flag=True, help="Only put back the clocks that a crash left set, and say what they were.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def doctor(target_name: str, restore: bool, as_json: bool) -> None:
+def doctor(target_name: str, host: str | None, serial: str | None, restore: bool, as_json: bool) -> None:
     """Check that a board can be reached and measured; say what to do where it cannot."""
     from hwbench.doctor import examine
     from hwbench.target_file import find_target
 
+    target = find_target(target_name, host=host, serial=serial)
     if restore:
         from hwbench.farm import put_back
 
-        for line in put_back(find_target(target_name)):
+        for line in put_back(target):
             click.echo(line)
         return
-    checks = examine(find_target(target_name))
+    checks = examine(target)
     if as_json:
         click.echo(json.dumps([asdict(c) for c in checks], indent=1))
     else:
@@ -290,6 +416,8 @@ def main() -> None:
 def _job(
     *,
     target_name: str,
+    host: str | None,
+    serial: str | None,
     backend: str | None,
     space: str | None,
     model: str | None,
@@ -317,7 +445,7 @@ def _job(
         if window_s <= 0:
             raise ConfigError(f"--window {window_s:g}: a window lasts more than 0 seconds")
         how = replace(how, min_time_s=window_s, max_time_s=max(how.max_time_s, 10 * window_s))
-    target = find_target(target_name)
+    target = find_target(target_name, host=host, serial=serial)
     if allow_cpu_fallback:
         target = target.with_options(backend, allow_cpu_fallback=True)
     if simulate or backend == SIMULATOR:

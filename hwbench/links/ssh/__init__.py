@@ -68,7 +68,7 @@ class SshLink:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._place = Place(options)
-        self.name = f"ssh {self._place}"
+        self.name = str(self._place)
         self._connection: Connection | None = None
         # In the environment of all that this link starts, so that it can be told from a stranger of the same number.
         self._token = f"HWBENCH_LINK={uuid.uuid4().hex}"

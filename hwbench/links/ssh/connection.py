@@ -64,7 +64,7 @@ class Place:
         self.known_hosts = (options.known_hosts,) if options.known_hosts else _KNOWN_HOSTS
 
     def __str__(self) -> str:
-        return f"{self.user}@{self.host}" + ("" if self.port == 22 else f":{self.port}")
+        return f"ssh {self.user}@{self.host}" + ("" if self.port == 22 else f":{self.port}")
 
 
 class Connection:
