@@ -146,7 +146,10 @@ class TorchCall(Call):
 
 
 class CapturedCall(TorchCall):
-    """A program recorded as a CUDA graph: the same kernels on the same memory each time, started at once."""
+    """A program recorded as a CUDA graph: the same kernels on the same memory each time, started at once.
+
+    Only a GPU runs this: the tests marked `device` are its proof.
+    """
 
     def _runner(self, model: TorchModel, source: Optional[TorchCall]) -> Callable[[], Any]:
         if source is not None:
