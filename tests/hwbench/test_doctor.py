@@ -18,8 +18,10 @@ from hwbench.doctor import examine
 from hwbench.equipment import Equipment
 from hwbench.links import local
 from hwbench.target import Target
-from tests.doubles import boards, sshd, vcgencmd
+from tests.doubles import boards, phones, vcgencmd
+from tests.doubles.sshd import Sshd
 from tests.doubles.sysfs import Tree, TreeLink
+from tests.doubles.tool import install_benchmark_model
 
 
 def _target(tmp_path: Path, **sections: Any) -> Target:
@@ -87,16 +89,22 @@ def test_each_link_of_a_farm_is_told_apart(tmp_path: Path) -> None:
     assert checks["link 1: runtime onnxruntime"].state == "ok"
 
 
-@pytest.mark.skipif(sshd.program() is None, reason="no sshd on this machine")
-def test_board_behind_sshd_is_asked_there(tmp_path: Path) -> None:
-    """A real sshd: the same questions, answered by the other side."""
-    with sshd.Sshd(tmp_path / "sshd") as server:
-        options = {name: str(v) if isinstance(v, Path) else v for name, v in server.options().items()}
-        checks = _by_name(examine(_target(tmp_path, link=[{"kind": "ssh", **options}])))
+def test_board_behind_sshd_is_asked_there(tmp_path: Path, sshd: Sshd) -> None:
+    """A real sshd: the same questions, answered by the other side; then it is gone, and one line says so."""
+    options = {name: str(v) if isinstance(v, Path) else v for name, v in sshd.options().items()}
+    target = _target(tmp_path, link=[{"kind": "ssh", **options}])
+    checks = _by_name(examine(target))
     assert checks["python"].found.endswith(f"({sys.executable})")
     assert checks["runtime onnxruntime"].state == "ok"
     assert "sshd/board" in checks["disk"].found
     assert {n for n, c in checks.items() if c.state == "failed"} <= {"load"}
+    sshd.known_hosts.write_text("")
+    failed = [check for check in examine(target) if check.state == "failed"]
+    assert len(failed) == 1
+    assert failed[0].name.startswith("reach ssh")
+    assert "known" in failed[0].found
+    sshd.kill()
+    assert [c.name.partition(" ")[0] for c in examine(target) if c.state == "failed"] == ["reach"]
 
 
 @pytest.fixture
@@ -281,3 +289,36 @@ def test_command_line_names_what_failed(tmp_path: Path, monkeypatch: pytest.Monk
     out = capsys.readouterr()
     assert json.loads(out.out)[0]["name"] == "reach ssh me@127.0.0.1:2"
     assert "reach ssh" in out.err
+
+
+def test_phone_is_asked_by_its_shell(root: Path, tmp_path: Path, adb_server: phones.Server) -> None:
+    """A real adb server: no Python there, but a runtime of its own, counters of its rails, and its thermal status."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    dumpsys = tools / "dumpsys"
+    dumpsys.write_text("#!/bin/sh\necho 'IsStatusOverride: false'\necho 'Thermal Status: 3'\n")
+    dumpsys.chmod(0o755)
+    with phones.Phone(tmp_path / "phone", stand_ins=tools) as phone:
+        adb_server.meet(phone)
+        install_benchmark_model(phone.root / "data/local/tmp/benchmark_model")
+        counter = phone.root / "sys/bus/iio/devices/iio:device0/energy_value"
+        counter.parent.mkdir(parents=True)
+        counter.write_text((root / "tests/recordings/odpm/device0.txt").read_text())
+        target = _target(
+            tmp_path,
+            link=[{"kind": "adb", "serial": phone.serial, "port": adb_server.port, "python": "no-python"}],
+            backend=[{"kind": "nnapi", "units": ["cpu"], "precisions": ["fp32"], "threads": [1]}],
+            meter=[{"kind": "odpm", "total": ["S10M_VDD_TPU"]}],
+            sensor=[{"name": "throttle.t", "read": "run:dumpsys thermalservice#Thermal Status", "unit": "flags"}],
+        )
+        checks = _by_name(examine(target))
+        phone.leave()
+        gone = [check for check in examine(target) if check.state == "failed"]
+    assert checks["python"].state == "missing"
+    assert checks["runtime nnapi"].state == "ok", checks["runtime nnapi"]
+    # A recording does not count on, and that is told, not taken for a power of 0.
+    assert "0 mW is no board's power" in checks["meter odpm"].found
+    assert checks["throttling"].found.endswith("throttle.t 0x3")
+    assert "data/local/tmp" in checks["disk"].found
+    assert len(gone) == 1
+    assert "adb devices" in gone[0].advice
