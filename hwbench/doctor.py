@@ -20,8 +20,8 @@ __all__ = ["Check", "examine"]
 _ANSWER_S = 30.0
 # What to try where a link of that kind does not lead to a board.
 _REACH = {
-    "ssh": "is it on, and does `ssh {host}` enter without a password? if it is elsewhere, say so with --host",
-    "adb": "does `adb devices` list it as `device`? choose one with --serial",
+    "ssh": "does `ssh {host}` enter without a password? if it is elsewhere, say so with --host",
+    "adb": "does `adb devices` list it as `device`? of several, choose one with --serial",
 }
 
 

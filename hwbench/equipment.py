@@ -188,8 +188,11 @@ class Equipment:
         )
 
     def _install(self) -> str:
-        if self._target.setup is not None:
+        setup = self._target.setup
+        if setup is not None and setup.packages:
             return f"hwbench setup --target {self._target.name} installs what it needs"
+        if setup is not None and setup.hints:
+            return "; ".join(setup.hints)
         return "install the runtime for the board's Python (pip install onnxruntime, ai-edge-litert, …)"
 
 
