@@ -1,19 +1,21 @@
-"""A composition at an operating point where no whole network was measured, from those where some were.
+"""A composition at an operating point where no whole network was measured.
 
-`scale` and the blocks' factors are ratios; `call`, `layout` and what standing alone costs are taken in units of what a
-typical block costs at each point, which makes ratios of them too. Ratios change slowly with the clocks, so they are
-averaged over the measured points, the nearer the more (Shepard: by the inverse square of the distance in logarithms of
-the clocks). How far networks are from that is measured by leaving each point out: `fit.between`.
+Whole networks have clock models of their own, as blocks have. So the point's composition is fitted there as anywhere:
+on what the models say of networks and blocks. Averages of the coefficients at measured points are no match for it: a
+call is most of a small block, so that a network is a difference of large sums, and what models of blocks have wrong in
+common must be taken up by the call (simulated TX2: 1.1 % instead of 7 %). How far networks are from what is predicted
+is measured by leaving each point out: `fit.between`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
-import numpy as np
-
+from hwbench import composition
 from hwbench.composition import Composition, Error, Range
+from hwbench.samples import Samples
 from hwbench.setting import Clocks, Setting
 
 
@@ -28,52 +30,43 @@ def nearby(compositions: Sequence[Composition], metric: str, setting: Setting) -
     return [c for c in alike if _shape(c.setting.clocks) == shape] or [c for c in alike if not c.setting.clocks]
 
 
-def carried(
-    compositions: Sequence[Composition], setting: Setting, unit: Callable[[Setting], float], error: Error
-) -> Composition:
-    """The composition of `setting` that measured ones at other points tell.
+def between(near: Sequence[Composition], setting: Setting, modelled: Samples, error: Error) -> Composition | None:
+    """The composition that models of networks and blocks tell; None where there are too few of them.
 
-    unit: what a typical block costs in a setting.  error: on networks at points left out.
+    near: of measured points; it has the form that most of those have.  modelled: as the clock models have them at that
+    point.  error: on networks at points left out.
     """
-    weight = _weights([c.setting.clocks for c in compositions], setting.clocks)
-    here = unit(setting)
-    size = here / np.array([unit(c.setting) for c in compositions])
+    if len(modelled.measured) < composition.MINIMUM_NETWORKS:
+        return None
+    (usual, _), *_ = Counter((c.alone is None, bool(c.factor)) for c in near).most_common(1)
+    fitted = composition.fit_as(
+        next(c for c in near if (c.alone is None, bool(c.factor)) == usual),
+        setting,
+        sums=modelled.sums,
+        counts=modelled.counts,
+        elements=modelled.elements,
+        measured=modelled.measured,
+        blocks=modelled.blocks,
+    )
+    return replace(fitted, error=error)
 
-    def mean(values: Sequence[float]) -> float:
-        return float(weight @ np.asarray(values))
 
-    keys = sorted({key for c in compositions for key in c.factor})
-    return Composition(
-        metric=compositions[0].metric,
+def scaled(found: Composition, setting: Setting, ratio: float, error: Error) -> Composition:
+    """One that was fitted at clocks as found, at a point: scale and factors are ratios and carry over.
+
+    ratio: how much more a typical block costs there, and so what a call, an element and standing alone cost.
+    """
+    return replace(
+        found,
         setting=setting,
-        call=mean([c.call for c in compositions] * size),
-        scale=mean([c.scale for c in compositions]),
-        layout=mean([c.layout for c in compositions] * size),
-        alone=mean([c.paid_alone for c in compositions] * size),
-        factor={key: mean([c.factor.get(key, 1.0) for c in compositions]) for key in keys},
+        call=found.call * ratio,
+        layout=found.layout * ratio,
+        alone=found.paid_alone * ratio,
         error=error,
-        valid=Range(
-            low=min(c.valid.low * s for c, s in zip(compositions, size.tolist(), strict=True)),
-            high=max(c.valid.high * s for c, s in zip(compositions, size.tolist(), strict=True)),
-        ),
-        fitted_on=sum(c.fitted_on for c in compositions),
+        valid=Range(low=found.valid.low * ratio, high=found.valid.high * ratio),
     )
 
 
 def _shape(clocks: Clocks) -> tuple[tuple[str, str], ...]:
-    """Names, and modes: what must be the same for a distance to mean anything."""
+    """Names, and modes: what must be the same."""
     return tuple((name, value if isinstance(value, str) else "") for name, value in clocks)
-
-
-def _weights(points: Sequence[Clocks], at: Clocks) -> np.ndarray:
-    """(P,) shares that add up to 1."""
-    if not at or not points[0]:
-        return np.full(len(points), 1 / len(points))
-    square = np.array([sum(_apart(value, dict(at)[name]) ** 2 for name, value in point) for point in points])
-    if not square.min():
-        return np.asarray((square == 0) / (square == 0).sum())
-    return np.asarray(1 / square / (1 / square).sum())
-
-
-def _apart(one: float | str, other: float | str) -> float:
-    return 0.0 if isinstance(one, str) or isinstance(other, str) else math.log(one / other)

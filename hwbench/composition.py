@@ -205,6 +205,39 @@ def fit(
     )
 
 
+def fit_as(
+    like: Composition,
+    setting: Setting,
+    *,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    elements: np.ndarray | None,
+    measured: np.ndarray,
+    blocks: Blocks,
+) -> Composition:
+    """Fit as `fit` does, in the form of another composition: no networks are left out to choose it, so it takes 1 ms.
+
+    Its error is the other's.
+    """
+    value = np.asarray(measured, dtype=np.float64)
+    returned = np.zeros_like(value) if elements is None else np.asarray(elements, dtype=np.float64)
+    seen = np.stack([np.ones_like(value), sums, -counts.astype(np.float64), returned, np.zeros_like(value)], axis=1)
+    form: _Form = _one_call(float(blocks.rows.min())) if like.alone is None else _free
+    call, scale, alone, layout, _ = law = form(seen, value)
+    strays = _strays(law, seen, blocks, value) if like.factor else np.zeros_like(blocks.rows)
+    return replace(
+        like,
+        setting=setting,
+        call=call,
+        scale=scale,
+        layout=layout,
+        alone=None if like.alone is None else alone,
+        factor=dict(zip(blocks.keys, (1 + strays).tolist(), strict=True)) if like.factor else {},
+        valid=Range(low=float(value.min()), high=float(value.max())),
+        fitted_on=len(value),
+    )
+
+
 _Form = Callable[[np.ndarray, np.ndarray], _Law]  # of (n, 5) what the law multiplies, and (n,) measured values
 
 

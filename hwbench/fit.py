@@ -4,52 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from hwbench import clock_model, clock_rows, composition
-from hwbench.composition import Blocks, Composition, Error
-from hwbench.errors import ConfigError, MissingRows
+from hwbench.composition import Composition, Error
+from hwbench.errors import MissingRows
 from hwbench.measurement import Cell, Measurement
 from hwbench.row import METRICS, Row
+from hwbench.samples import Parts, Samples, gather
 from hwbench.setting import Setting
 from hwbench.table import BetweenSection, ClockSection, LatencyTable, Origin, RuntimeSection, SessionSection
 from hwbench.workload import Bundle, Workload
-
-Parts = Mapping[str, tuple[tuple[str, int], ...]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Samples:
-    """What a composition is fitted on, or held against: (n,) whole networks and segments whose parts all have rows.
-
-    blocks: which rows they add, how often.  elements: that each returns, less those that its blocks return; None
-    where a table does not say.  measured: their values.
-    """
-
-    blocks: Blocks
-    elements: np.ndarray | None
-    measured: np.ndarray
-
-    @property
-    def sums(self) -> np.ndarray:
-        """(n,) plain sums of rows."""
-        return np.asarray(self.blocks.counts @ self.blocks.rows)
-
-    @property
-    def counts(self) -> np.ndarray:
-        """(n,) numbers of rows."""
-        return np.asarray(self.blocks.counts.sum(axis=1))
-
-    def predict(self, by: Composition) -> np.ndarray:
-        """(n,) values by a composition; ConfigError when it needs elements and they are unknown."""
-        if self.elements is None and by.layout:
-            raise ConfigError(
-                f"{by.metric} at {by.setting}: the table does not say what its graphs return; profile again"
-            )
-        sums = self.blocks.counts @ (self.blocks.rows * by.factors(self.blocks.keys))
-        return by.from_sums(sums, self.counts, 0.0 if self.elements is None else self.elements)
 
 
 def tabulate(
@@ -92,13 +59,13 @@ def tabulate(
 def between(table: LatencyTable) -> tuple[BetweenSection, ...]:
     """How well networks are predicted at operating points where nothing was measured.
 
-    Each point that lies between the others is left out once: rows and composition come from the others alone, and the
-    networks measured there judge them.
+    Each point that lies between the others is left out once: rows and composition come from the others alone, and
+    networks that this composition was not fitted on, as measured there, judge them.
     """
     found = []
     for metric in METRICS:
         for plain in sorted({c.setting.without_clocks for c in table.compositions if c.setting.clocks}, key=str):
-            errors = [e for e in _left_out(table, metric, plain) if len(e[0])]
+            errors = list(_left_out(table, metric, plain))
             if errors:
                 error = Error.of(*(np.concatenate(side) for side in zip(*errors, strict=True)))
                 found.append(
@@ -115,26 +82,34 @@ def between(table: LatencyTable) -> tuple[BetweenSection, ...]:
 
 
 def _left_out(table: LatencyTable, metric: str, plain: Setting) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(predicted, measured) networks of one operating point after the other."""
+    """(predicted, measured) networks of one operating point after the other.
+
+    Half of the networks tell the composition of that point, by their own models, and judge that of the other half.
+    """
     composed = [c for c in table.compositions if c.metric == metric and c.setting.without_clocks == plain]
     settings = [c.setting for c in composed if c.setting.clocks]
     needed = METRICS[: METRICS.index(metric) + 1]  # an energy is a latency's
     for i in clock_model.inner([s.clocks for s in settings]):
         here = settings[i]
-        rows = {cell: row for cell, row in table.row.items() if cell.setting != here}
-        others = replace(
-            table,
-            row=rows,
-            clock_models=clock_rows.fit(rows, metrics=needed, errors=False),
-            compositions=tuple(c for c in table.compositions if c.setting != here),
-        )
-        judges = samples(table.row, table.parts, table.returned, metric, here)
-        try:
-            predicted, _ = others.rows(metric, judges.blocks.keys, [here])
-        except MissingRows:
-            continue  # too few points are left for a model of each block
-        told = replace(judges, blocks=replace(judges.blocks, rows=predicted[0]))
-        yield told.predict(others.composition(metric, here)), judges.measured
+        rows = {c: r for c, r in table.row.items() if c.setting != here and c.setting.without_clocks == plain}
+        models = clock_rows.fit(rows, metrics=needed, errors=False)
+        for half in (0, 1):
+            seen, unseen = ({k: table.parts[k] for k in list(table.parts)[part::2]} for part in (half, 1 - half))
+            others = replace(
+                table,
+                row=rows,
+                parts=seen,
+                clock_models=models,
+                compositions=tuple(c for c in composed if c.setting != here),
+            )
+            judges = samples(table.row, unseen, table.returned, metric, here)
+            try:
+                predicted, _ = others.rows(metric, judges.blocks.keys, [here])
+            except MissingRows:
+                continue  # too few points are left for a model of each block
+            if len(judges.measured):
+                told = replace(judges, blocks=replace(judges.blocks, rows=predicted[0]))
+                yield told.predict(others.composition(metric, here)), judges.measured
 
 
 def compositions(
@@ -178,35 +153,9 @@ def samples(
 
     weights: of each block, needed to fit on them, not to predict.
     """
-    executions: list[dict[str, int]] = []
-    elements, values = [], []
-    for key, executed in parts.items():
-        value = _value(rows, metric, key, setting)
-        if value is not None and all(_value(rows, metric, part, setting) is not None for part, _ in executed):
-            executions.append(dict(executed))
-            elements.append(returned_beyond(returned, key, executed))
-            values.append(value)
-    keys = sorted({part for executed in executions for part in executed})
-    complete = [e for e in elements if e is not None]
-    heavy = None if weights is None or not weights.keys() >= set(keys) else [weights[key] for key in keys]
-    return Samples(
-        blocks=Blocks(
-            keys=keys,
-            rows=np.array([_value(rows, metric, key, setting) for key in keys], dtype=np.float64),
-            counts=np.array([[e.get(k, 0) for k in keys] for e in executions]).reshape(len(executions), len(keys)),
-            weights=None if heavy is None else np.array(heavy, dtype=np.float64),
-        ),
-        elements=np.asarray(complete) if len(complete) == len(elements) else None,
-        measured=np.asarray(values),
-    )
-
-
-def returned_beyond(returned: Mapping[str, int], key: str, executed: Iterable[tuple[str, int]]) -> int | None:
-    """Elements that a graph returns, less those that its blocks return; None where one is unknown."""
-    executed = tuple(executed)
-    if key not in returned or any(part not in returned for part, _ in executed):
-        return None
-    return returned[key] - sum(returned[part] * count for part, count in executed)
+    keys = {key for executed in parts.values() for key, _ in executed} | parts.keys()
+    values = {key: value for key in sorted(keys) if (value := _value(rows, metric, key, setting)) is not None}
+    return gather(values, parts, returned, weights=weights)
 
 
 def elements_returned(bundle: Bundle) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ class Job:
     """One profile: what, on which target and runtime, and how long to look.
 
     backend: None = the target's first.  networks: random whole networks of a space, to fit the composition on.
-    batch: how many inputs a run takes at once.
+    batch: how many inputs a run takes at once.  clocks: operating points, as `Target.settings` takes them.
     """
 
     target: Target
@@ -46,6 +46,7 @@ class Job:
     precisions: tuple[str, ...] = ()
     threads: tuple[int, ...] = ()
     batch: int = 1
+    clocks: str = "found"
     sessions: int = 5
     networks: int = 64
     seed: int = 0
@@ -60,7 +61,12 @@ class Job:
     def settings(self) -> list[Setting]:
         """What is measured: the target's settings of that backend."""
         return self.target.settings(
-            self.backend, units=self.units, precisions=self.precisions, threads=self.threads, batch=self.batch
+            self.backend,
+            self.clocks,
+            units=self.units,
+            precisions=self.precisions,
+            threads=self.threads,
+            batch=self.batch,
         )
 
     @property
@@ -70,7 +76,8 @@ class Job:
 
     def folder(self, runs: Path) -> Path:
         """Where bundle and store of this profile lie."""
-        return runs / f"profile-{self.target.name}-{self.runtime}-{self.name}"
+        verb = "profile" if self.clocks == "found" else "sweep"
+        return runs / f"{verb}-{self.target.name}-{self.runtime}-{self.name}"
 
 
 def describe(job: Job, folder: Path) -> CampaignPlan:
@@ -102,12 +109,14 @@ def profile(
     _make_room(store_file, resume=resume, fresh=fresh)
     settings = job.settings
     with Store(store_file) as store, open_boards(job.target, backend=job.backend, link=link, wait=wait) as boards:
+        check_clocks(boards, settings)
         phase("exporting")
         bundle = job.source.bundle(
             formats=formats(boards[0].backend, settings), out=folder / "bundle", networks=job.networks, seed=job.seed
         )
+        job = _offered(job, boards[0].backend, bundle)
         phase("measuring")
-        measured = measure(job, boards, bundle, store, progress=progress)
+        measured = measure(job, boards, bundle, store, progress=progress, failed=failed)
         store.set_meta(_FINISHED, "yes")
         return table_of(job, boards, bundle, measured, store)
 
@@ -177,6 +186,30 @@ def table_of(
         ],
         switch_ms=journal.switch_ms(notes),
     )
+
+
+def check_clocks(boards: Sequence[Board], settings: Sequence[Setting]) -> None:
+    """Hold the grids of all clocks that the settings name against the boards', before hours of measuring.
+
+    Raises ConfigError naming a board's nearest value.
+    """
+    named = {name for setting in settings for name, _ in setting.clocks}
+    for board in boards:
+        for clock in board.clocks:
+            if clock.name in named:
+                clock.grid()
+
+
+def _offered(job: Job, backend: Backend, bundle: Bundle) -> Job:
+    """The job without those precisions that nobody asked for by name and that a user's bundle has no file of."""
+    wanted = tuple(dict.fromkeys(setting.precision for setting in job.settings))
+    first = {p: backend.formats(p)[:1] for p in wanted}  # nothing where descriptions are enough, as in a simulation
+    there = tuple(p for p in wanted if not first[p] or any(first[p][0] in w.artifacts for w in bundle.workloads))
+    if job.precisions or not there or there == wanted:
+        return job
+    absent = ", ".join(f"{p} (no {backend.formats(p)[0]})" for p in wanted if p not in there)
+    logger.warning("%s: not measured in %s; its files have other formats", job.source.text, absent)
+    return replace(job, precisions=there)
 
 
 def formats(backend: Backend, settings: Sequence[Setting]) -> tuple[str, ...]:

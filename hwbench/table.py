@@ -10,8 +10,7 @@ import csv
 import hashlib
 import io
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from hwbench.errors import ConfigError, EvidenceError, MissingRows
 from hwbench.evidence import Evidence, join
 from hwbench.measurement import Cell
 from hwbench.row import METRICS, Row, csv_text, order, read_rows, write_rows
+from hwbench.samples import gather
 from hwbench.setting import Setting
 from hwbench.table_file import (
     BetweenSection,
@@ -63,6 +63,10 @@ class LatencyTable:
     between: tuple[BetweenSection, ...] = ()
     clocks: tuple[ClockSection, ...] = ()
     sessions: tuple[SessionSection, ...] = ()
+    # Compositions at points between the measured ones: each takes some fitting, and a search asks again and again.
+    _between: dict[tuple[str, Setting], Composition] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for metric in METRICS:
@@ -99,6 +103,22 @@ class LatencyTable:
         A point without a row is answered by the block's model between clocks (derived), inside the range that it was
         fitted on.  Raises MissingRows naming ten missing rows and the command that fills them; nothing is taken as 0.
         """
+        values, evidence = self._values(metric, keys, settings)
+        missing = dict.fromkeys(f"{keys[k]} [{settings[p]}]" for p, k in np.argwhere(np.isnan(values)).tolist())
+        if missing:
+            raise MissingRows(self._missing(metric, tuple(missing), settings), tuple(missing))
+        if not evidence:
+            raise ConfigError(f"{self.name}: no rows were asked for {metric}")
+        return values, evidence[0] if len(set(evidence)) == 1 else join(*evidence)
+
+    def answers(self, metric: str, keys: Sequence[str], settings: Sequence[Setting]) -> np.ndarray:
+        """(P,) whether all K blocks have a row or a model at a setting: where `rows` would not raise."""
+        return np.asarray(~np.isnan(self._values(metric, keys, settings)[0]).any(axis=1))
+
+    def _values(
+        self, metric: str, keys: Sequence[str], settings: Sequence[Setting]
+    ) -> tuple[np.ndarray, list[Evidence]]:
+        """(P, K) values, NaN where nothing tells, and the evidence of those that something does."""
         values = np.full((len(settings), len(keys)), np.nan)
         evidence: list[Evidence] = []
         for p, setting in enumerate(settings):
@@ -114,31 +134,49 @@ class LatencyTable:
             values = np.where(answered, modelled, values)
             if answered.any():
                 evidence.append(replace(self.source[metric], derived=True))
-        missing = dict.fromkeys(f"{keys[k]} [{settings[p]}]" for p, k in np.argwhere(np.isnan(values)).tolist())
-        if missing:
-            raise MissingRows(self._missing(metric, tuple(missing), settings), tuple(missing))
-        if not evidence:
-            raise ConfigError(f"{self.name}: no rows were asked for {metric}")
-        return values, evidence[0] if len(set(evidence)) == 1 else join(*evidence)
+        return values, evidence
 
     def composition(self, metric: str, setting: Setting) -> Composition:
         """The composition of a metric in that setting; ConfigError when none was fitted.
 
-        At an operating point where no networks were measured: what the measured points tell, its error that on networks
-        at points left out (NaN where none were).
+        At an operating point where no networks were measured it is fitted on their clock models; its error is that on
+        networks at points left out (NaN where none were).
         """
         near = clock_composition.nearby(self.compositions, metric, setting)
         for composition in near:
             if composition.setting == setting:
                 return composition
-        if near:
-            plain = setting.without_clocks
-            tried = (b.error for b in self.between if (b.metric, b.setting) == (metric, plain))
-            return clock_composition.carried(near, setting, self._typical(metric), next(tried, _UNKNOWN))
-        raise ConfigError(
-            f"{self.name}: no composition for {metric} at {setting}; its rows cannot be added up; "
-            f"run: {self._command([setting])} --networks 64"
-        )
+        if not near:
+            raise ConfigError(
+                f"{self.name}: no composition for {metric} at {setting}; its rows cannot be added up; "
+                f"run: {self._command([setting])} --networks 64"
+            )
+        if (metric, setting) not in self._between:
+            self._between[metric, setting] = self._composed(near, metric, setting)
+        return self._between[metric, setting]
+
+    def composition_at(self, metric: str, settings: Sequence[Setting]) -> list[Composition]:
+        """The compositions of a metric in these settings."""
+        return [self.composition(metric, setting) for setting in settings]
+
+    def _composed(self, near: Sequence[Composition], metric: str, setting: Setting) -> Composition:
+        plain = setting.without_clocks
+        tried = (b.error for b in self.between if (b.metric, b.setting) == (metric, plain))
+        error = next(tried, _UNKNOWN)
+        if not near[0].setting.clocks:
+            typical = self._typical(metric, near[0].setting, setting)
+            return clock_composition.scaled(near[0], setting, typical, error)
+        keys = sorted({part for executed in self.parts.values() for part, _ in executed} | self.parts.keys())
+        told = clock_rows.answer(self.clock_models, metric, keys, [setting])[0]
+        values = {key: value for key, value in zip(keys, told.tolist(), strict=True) if not math.isnan(value)}
+        modelled = gather(values, self.parts, self.returned)
+        composed = clock_composition.between(near, setting, modelled, error)
+        if composed is None:
+            raise ConfigError(
+                f"{self.name}: no composition for {metric} at {setting}, and too few networks with models that reach "
+                f"there; run: {self._command([setting])}"
+            )
+        return composed
 
     def predict(self, metric: str, parts: Iterable[tuple[str, int]], setting: Setting, *, returns: int = 0) -> float:
         """Value of a network that runs these parts in one call.
@@ -233,19 +271,14 @@ class LatencyTable:
         origin = self.origin
         return f"hwbench {verb} --target {origin.target} --backend {origin.backend} --space {origin.space}{clocks}"
 
-    def _typical(self, metric: str) -> Callable[[Setting], float]:
-        """What a typical block costs in a setting: the geometric mean over those with rows in all composed settings."""
-        settings = [c.setting for c in self.compositions if c.metric == metric]
-        rows = (cell for cell, row in self.row.items() if row.kind == "block" and cell.setting in settings)
-        count = Counter(cell.block_key for cell in rows)
-        keys = sorted(key for key, times in count.items() if times == max(count.values()))
-
-        def typical(setting: Setting) -> float:
-            if not keys:
-                return 1.0  # nothing was measured where the composition was: its costs are taken as they are
-            return float(np.exp(np.log(self.rows(metric, keys, [setting])[0]).mean()))
-
-        return typical
+    def _typical(self, metric: str, found: Setting, setting: Setting) -> float:
+        """How much more blocks cost in a setting than in another; 1 where that is not known."""
+        keys = [c.block_key for c, r in self.row.items() if r.kind == "block" and c.setting == found]
+        try:
+            values, _ = self.rows(metric, sorted(keys), [found, setting])
+        except ConfigError:
+            return 1.0
+        return float(np.exp(np.diff(np.log(values), axis=0).mean()))
 
     def _texts(self) -> dict[str, str]:
         parts = sorted((k, p, n) for k, all_parts in self.parts.items() for p, n in all_parts)

@@ -6,7 +6,6 @@ No numpy in this module: `hwbench targets` must answer at once.
 from __future__ import annotations
 
 import itertools
-import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
@@ -19,6 +18,7 @@ from hwbench.agent import readout
 from hwbench.errors import ConfigError, nearest
 from hwbench.fault import explain
 from hwbench.setting import Clocks, Setting, parse_clocks
+from hwbench.spread import spread
 
 # The backend of analytic boards.
 SIMULATOR = "roofline"
@@ -319,6 +319,11 @@ class Target(_Strict):
             raise ConfigError(f"{where}: nothing runs on {asked} (precisions by unit: {section.only})")
         return found
 
+    def grid(self, unit: str) -> str:
+        """All values of the clocks that drive a unit, as `emc=1331.2,1866;gpu=114.75,727`; empty where none does."""
+        moving = sorted((c for c in self.clock if c.values and (not c.of or unit in c.of)), key=lambda c: c.name)
+        return ";".join(f"{c.name}={','.join(str(value) for value in c.values)}" for c in moving)
+
     def _points(self, spec: str, unit: str) -> list[Clocks]:
         """Operating points of a unit that a spec names."""
         text = spec.strip()
@@ -333,22 +338,17 @@ class Target(_Strict):
                     f"target {self.name}: no clock has a grid for unit {unit}, so there is no {text!r} to visit; "
                     "leave --clocks out, or give a [[clock]] its grid_mhz"
                 )
-            grid = [tuple(sorted(p)) for p in itertools.product(*([(c.name, v) for v in c.values] for c in moving))]
-            return grid if text == "all" else self._sample(grid, moving, text.removeprefix("sample:"))
+            axes = {c.name: c.values for c in moving}
+            if text == "all":
+                return [tuple(sorted(zip(axes, p, strict=True))) for p in itertools.product(*axes.values())]
+            count = text.removeprefix("sample:")
+            if not count.isdigit() or not int(count):
+                raise ConfigError(f"clocks {text!r}: {count!r} is not a number of points")
+            return [tuple(sorted(point.items())) for point in spread(axes, int(count))]
         points = [parse_clocks(part.replace(",", " ")) for part in text.split(";")]
         for point in points:
             self._check_point(point)
         return points
-
-    def _sample(self, grid: list[Clocks], moving: Sequence[ClockSection], count: str) -> list[Clocks]:
-        if not count.isdigit() or not int(count):
-            raise ConfigError(f"clocks 'sample:{count}': {count!r} is not a number of points")
-        ends = [{(c.name, c.values[0]), (c.name, c.values[-1])} for c in moving]
-        corners = [p for p in grid if all(any(pair in end for end in ends) for pair in p)]
-        rest = [p for p in grid if p not in corners]
-        # A model between clocks is fitted on these: corners pin it, the rest must not follow the grid's order.
-        random.Random(0).shuffle(rest)
-        return (corners + rest)[: int(count)]
 
     def _check_point(self, point: Clocks) -> None:
         known = {c.name: c for c in self.clock}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hwbench import clock_rows
 from hwbench.composition import Composition, Error, Range
 from hwbench.errors import ConfigError, MissingRows
 from hwbench.evidence import Evidence
+from hwbench.measurement import Cell, Interval
 from hwbench.setting import Clocks, Setting
 from hwbench.table import LatencyTable, Origin, RuntimeSection
-from tests.doubles.swept import BLOCKS, GRID, MEASURED_AT, PLAIN, at, energy_mj, latency_ms, networks, swept
+from tests.doubles.swept import BLOCKS, GRID, MEASURED_AT, PLAIN, at, call_ms, energy_mj, latency_ms, networks, swept
 
 UNSEEN = [point for point in GRID if point not in MEASURED_AT]
 
@@ -36,7 +39,7 @@ def _composition(clocks: Clocks, call: float, scale: float, factor: dict[str, fl
 
 
 def test_networks_are_predicted_where_nothing_was_measured(table: LatencyTable) -> None:
-    """Blocks from their clock models, the composition from the points around: within 2 % each, energies within 4 %."""
+    """Blocks and the composition from clock models: within 2 % each, energies within 4 %."""
     for point in UNSEEN:
         for key, parts in networks(10).items():
             truth = latency_ms(key, point, parts)
@@ -81,24 +84,29 @@ def test_beyond_the_measured_clocks_rows_are_missing(table: LatencyTable) -> Non
         table.rows("latency_ms", BLOCKS, [at(UNSEEN[0]), beyond])
 
 
-def test_nearer_points_count_more_and_ratios_are_carried() -> None:
-    """Between two points a call keeps its ratio to a typical block; at a point itself nothing else counts."""
-    slow, fast = _composition((("gpu", 100.0),), 1.0, 1.0, {"a": 0.9}), _composition((("gpu", 400.0),), 0.25, 1.2)
-    table = _table(slow, fast)
-    middle = table.composition("latency_ms", at((("gpu", 200.0),)))
-    assert middle.scale == pytest.approx(1.1)
-    assert middle.factor == {"a": pytest.approx(0.95)}
-    nearer = table.composition("latency_ms", at((("gpu", 300.0),)))
-    assert 1.1 < nearer.scale < 1.2
-    assert math.isnan(nearer.error.mape_percent)
-    assert table.composition("latency_ms", at((("gpu", 400.0),))) == fast
+def test_it_has_the_form_of_the_measured_points(table: LatencyTable) -> None:
+    """The call there is the board's, though no network was measured; asked again, it is the same object."""
+    found = table.composition("latency_ms", at(UNSEEN[1]))
+    assert found.call == pytest.approx(call_ms(UNSEEN[1]), rel=0.1)
+    assert (found.setting, found.alone) == (at(UNSEEN[1]), table.compositions[0].alone)
+    assert table.composition("latency_ms", at(UNSEEN[1])) is found
+
+
+def test_networks_that_were_measured_at_too_few_points_tell_nothing_between(table: LatencyTable) -> None:
+    """Blocks may have models where networks have none: then their rows cannot be added up there."""
+    blocks = {c: r for c, r in table.row.items() if r.kind == "block" or c.setting == at(MEASURED_AT[0])}
+    few = replace(table, row=blocks, clock_models=clock_rows.fit(blocks), compositions=table.compositions[:1])
+    assert few.rows("latency_ms", BLOCKS, [at(UNSEEN[0])])[0].shape == (1, len(BLOCKS))
+    with pytest.raises(ConfigError, match=r"too few networks with models that reach there; run: hwbench sweep"):
+        few.composition("latency_ms", at(UNSEEN[0]))
 
 
 def test_a_composition_at_clocks_as_found_serves_all_points() -> None:
-    """Where no networks were measured at any point, the ratios of those measured at clocks as found hold."""
+    """Where no networks were measured at any point, scale and factors of clocks as found carry over."""
     plain = _composition((), 1.0, 1.1, {"a": 0.9})
     found = _table(plain).composition("latency_ms", at((("gpu", 200.0),)))
     assert (found.call, found.scale, found.factor) == (1.0, 1.1, {"a": 0.9})
+    assert math.isnan(found.error.mape_percent)
     with pytest.raises(ConfigError, match=r"no composition for latency_ms .* hwbench profile"):
         _table(_composition((("gpu", 100.0),), 1.0, 1.0)).composition("latency_ms", PLAIN)
 
@@ -119,3 +127,20 @@ def _table(*compositions: Composition) -> LatencyTable:
         row={},
         compositions=compositions,
     )
+
+
+def test_costs_at_clocks_as_found_are_scaled_as_blocks_are(table: LatencyTable) -> None:
+    """A call, an element and standing alone cost more where blocks do."""
+    here = at(MEASURED_AT[0])
+    slower = {
+        Cell(block_key=c.block_key, setting=PLAIN): replace(
+            r, cell=Cell(block_key=c.block_key, setting=PLAIN), latency_ms=Interval(value=r.latency_ms.value / 2)
+        )
+        for c, r in table.row.items()
+        if c.setting == here
+    }
+    plain = replace(_composition((), 1.0, 1.1), setting=PLAIN, layout=0.5, alone=2.0)
+    both = replace(table, row={**table.row, **slower}, compositions=(plain,), between=())
+    found = both.composition("latency_ms", here)
+    assert (found.call, found.layout, found.alone) == pytest.approx((2.0, 1.0, 4.0))
+    assert found.scale == 1.1

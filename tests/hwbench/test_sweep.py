@@ -1,0 +1,97 @@
+"""A sweep measures some operating points, models the others, and adds to the table that is there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hwbench import sweep
+from hwbench.cli import hwbench
+from hwbench.errors import ConfigError
+from hwbench.table import LatencyTable
+from tests.doubles.swept import GRID, MEASURED_AT, at, swept
+
+
+def _sweep(tmp_path: Path, *options: str) -> str:
+    """Output of a sweep of a simulated board, in this test's own folder."""
+    told = ["--simulate", "--sessions", "1", "--networks", "6", "--runs", str(tmp_path / "runs")]
+    where = ["--target", "jetson-tx2", "--unit", "gpu", "--precision", "fp16", "--out", str(tmp_path / "table")]
+    done = CliRunner().invoke(hwbench, ["sweep", *where, *told, *options], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_simulated_board_is_swept_and_answers_everywhere(tmp_path: Path) -> None:
+    """Nine points are measured, all 143 are answered, as simulated and derived."""
+    output = _sweep(tmp_path, "--sample", "9")
+    table = LatencyTable.read(tmp_path / "table")
+    points = {s.clocks for s in table.settings}
+    assert len(points) == 9
+    assert "latency_ms between clocks:" in output
+    assert "of whole networks at points left out: mape" in output
+    assert "least energy at" in output
+    blocks = sorted({r.cell.block_key for r in table.row.values() if r.kind == "block"})
+    everywhere = [
+        replace(table.settings[0], clocks=(("emc", emc), ("gpu", gpu), ("mode", "MAXN")))
+        for emc in (40.8, 204.0, 800.0, 1866.0)
+        for gpu in (114.75, 522.75, 930.75, 1300.5)
+    ]
+    values, evidence = table.rows("latency_ms", blocks, everywhere)
+    assert (values > 0).all()
+    assert str(evidence) == "predicted:simulated"
+    assert all(table.composition("energy_mj", setting).scale > 0 for setting in everywhere)
+
+
+def test_a_second_sweep_adds_its_points_and_fits_anew(tmp_path: Path) -> None:
+    """Models are of all rows, whichever sweep they came from."""
+    _sweep(tmp_path, "--sample", "7")
+    told = json.loads(_sweep(tmp_path, "--clocks", "gpu=726.75,emc=1600,mode=MAXN", "--json"))
+    table = LatencyTable.read(tmp_path / "table")
+    assert len({s.clocks for s in table.settings}) == 8
+    assert {m.points for m in table.clock_models.values()} == {8}
+    assert told["models"] == len(table.clock_models)
+    assert told["left_out_mape"]["latency_ms"] > 0
+
+
+def test_a_plan_measures_nothing(tmp_path: Path) -> None:
+    """Twelve points by default."""
+    output = _sweep(tmp_path, "--plan", "--json")
+    assert len({c["setting"] for c in json.loads(output)["cells"]}) == sweep.DEFAULT_POINTS
+    assert not (tmp_path / "table.csv").exists()
+
+
+def test_which_points_are_measured() -> None:
+    """A sample that fills the grid, unless something else is said."""
+    assert sweep.spec(None, None) == "sample:12"
+    assert sweep.spec(None, 5) == sweep.spec("all", 5) == "sample:5"
+    assert sweep.spec("all", None) == "all"
+    assert sweep.spec("gpu=727", None) == "gpu=727"
+    with pytest.raises(ConfigError, match="names the points itself"):
+        sweep.spec("gpu=727", 5)
+    with pytest.raises(ConfigError, match="hwbench profile"):
+        sweep.spec("found", None)
+
+
+def test_a_table_of_another_runtime_is_replaced_and_that_is_told(tmp_path: Path) -> None:
+    """Rows of two runtimes are not of one board's."""
+    new = swept(tmp_path, count=0, energy=False)
+    other = replace(new, runtime=new.runtime.model_copy(update={"version": "9"}))
+    other.write(tmp_path / "table")
+    told: list[str] = []
+    assert sweep.joined(new, tmp_path / "table", tell=told.append) is new
+    assert "different runtime" in told[0]
+    assert sweep.joined(new, tmp_path / "none", tell=told.append) is new
+
+
+def test_too_few_points_and_a_point_of_least_energy_are_told(tmp_path: Path) -> None:
+    """A model needs more points than it has coefficients; energies of measured points compare without one."""
+    few = swept(tmp_path, points=MEASURED_AT[:3], count=0)
+    assert sweep.lines(few)[1].startswith("too few operating points")
+    full = swept(tmp_path)
+    least = next(line for line in sweep.lines(full) if "least energy at" in line)
+    assert "for " in least
+    assert at(GRID[0]).clocks_text not in least.split("less than")[0]
