@@ -302,7 +302,8 @@ def doctor(target_name: str, host: str | None, serial: str | None, restore: bool
             click.echo(f"{mark}  {check.name}: {check.found}" + (f"\n      {check.advice}" if check.advice else ""))
     failed = [c.name for c in checks if c.state == "failed"]
     if failed:
-        raise Finding(f"{target_name}: {len(failed)} checks failed ({', '.join(failed)})")
+        checks_failed = "1 check" if len(failed) == 1 else f"{len(failed)} checks"
+        raise Finding(f"{target_name}: {checks_failed} failed ({', '.join(failed)})")
 
 
 @hwbench.group(cls=command.Group)
