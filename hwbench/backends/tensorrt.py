@@ -4,6 +4,7 @@ Engines are built on the board from ONNX and kept there, by content, setting and
 run. int8 takes its ranges from the graph (`onnx_qdq`: explicit quantisation): TensorRT 8, 10 and 11 all read that, and
 the same numbers are int8 everywhere. A calibration cache would leave the choice of layers to each builder, and 11 has
 none any more. fp16 is a flag of the builder up to 10; 11 computes as the graph says, so it is sent a graph in fp16.
+Before 8.4 the parser does not know HardSwish, so those versions are sent the two operators that it stands for.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +38,8 @@ _FORMATS: Mapping[str, tuple[str, ...]] = {"fp32": ("onnx",), "fp16": ("onnx",),
 _UNITS = ("gpu", "dla")
 _LOOK_S = 90.0
 _BINDINGS = "import tensorrt; print(tensorrt.__version__)"
-_TYPED_SINCE = 11  # the major version from which networks compute as their graph says
+_TYPED_SINCE = (11,)  # from here on networks compute as their graph says
+_HARD_SWISH_SINCE = (8, 4)  # the parser's release notes; JetPack 4 has 8.2
 
 
 class Options(BaseModel):
@@ -71,10 +74,9 @@ class _Found:
     runtime: str
     version: str
 
-    @property
-    def typed(self) -> bool:
-        """Whether the graph alone decides precisions."""
-        return int(self.version.partition(".")[0]) >= _TYPED_SINCE
+    def is_at_least(self, version: tuple[int, ...]) -> bool:
+        """Whether TensorRT is that version or later."""
+        return tuple(int(part) for part in self.version.split(".")[: len(version)]) >= version
 
 
 class Tensorrt:
@@ -97,9 +99,7 @@ class Tensorrt:
         _check(setting)
         format = self.formats(setting.precision)[0]
         file = bundle.path(workload, format)
-        sent = file
-        if setting.precision == "fp16" and self._look(link).typed:
-            sent = _half(workload.block_key, file)
+        sent = _as_taken(workload.block_key, file, setting.precision, self._look(link))
         return Prepared(
             block_key=workload.block_key,
             setting=setting,
@@ -160,23 +160,54 @@ def _look(link: Link, runner: str) -> _Found:
     )
 
 
-def _half(block_key: str, file: Path) -> Path:
-    """The graph with its weights and all it computes in fp16, inputs and outputs as they were; kept by content."""
+def _as_taken(block_key: str, file: Path, precision: str, found: _Found) -> Path:
+    """The graph in words that this version understands: the file itself, or one kept by content and change."""
+    changes: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {}
+    if precision == "fp16" and found.is_at_least(_TYPED_SINCE):
+        changes["half"] = _half
+    if not found.is_at_least(_HARD_SWISH_SINCE):
+        changes["spelled"] = _without_hard_swish
+    if not changes:
+        return file
     data = file.read_bytes()
-    kept = user_cache_path("hwbench") / "exports" / f"half-{hashlib.sha256(data).hexdigest()[:32]}.onnx"
+    name = "-".join([*changes, hashlib.sha256(data).hexdigest()[:32]])
+    kept = user_cache_path("hwbench") / "exports" / f"{name}.onnx"
     if not kept.is_file():
         try:
-            model = _converter()(onnx.load_from_string(data), keep_io_types=True)
+            model = onnx.load_from_string(data)
+            for change in changes.values():
+                model = change(model)
         except Exception as error:  # a damaged file, or whatever the converter meets in a graph
             told = " ".join(str(error).split()) or type(error).__name__
             raise PermanentDeviceError(
-                f"tensorrt: preparing {block_key} from {file}: cannot convert it to fp16 ({told[:200]})"
+                f"tensorrt: preparing {block_key} from {file} for TensorRT {found.version}: {told[:200]}"
             ) from error
         kept.parent.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(".part")
+        part = kept.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(model.SerializeToString(deterministic=True))
         part.replace(kept)
     return kept
+
+
+def _half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Weights and all that is computed in fp16; inputs and outputs as they were."""
+    typed: onnx.ModelProto = _converter()(model, keep_io_types=True)
+    return typed
+
+
+def _without_hard_swish(model: onnx.ModelProto) -> onnx.ModelProto:
+    """HardSwish(x) as x · HardSigmoid(x; 1/6, 1/2), which is how ONNX defines it."""
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type != "HardSwish":
+            nodes.append(node)
+            continue
+        gate = f"{node.output[0]}_gate"
+        nodes.append(onnx.helper.make_node("HardSigmoid", [node.input[0]], [gate], alpha=1 / 6, beta=0.5))
+        nodes.append(onnx.helper.make_node("Mul", [node.input[0], gate], [node.output[0]]))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
 
 
 @functools.cache

@@ -118,7 +118,7 @@ class Tool:
             self.say("Engine set up failed", "E")
             raise Failed from None
         for number, node in enumerate(model.graph.node):
-            if not onnx.defs.has(node.op_type):
+            if not onnx.defs.has(node.op_type) or (node.op_type == "HardSwish" and self.version == "8.2.1"):
                 self.say(
                     "[TRT] ModelImporter.cpp:779: ERROR: builtin_op_importers.cpp:4870 In function "
                     'importFallbackPluginImporter: [8] Assertion failed: creator && "Plugin not found" '

@@ -17,13 +17,14 @@ from tests.hwbench.exit_graphs import CHANNELS, CLASSES, SIDE, workload
 
 
 class Exit(torch.nn.Module):
-    """Convolution, normalisation, ReLU (features), mean and a linear layer (logits), the largest softmax (score)."""
+    """Convolution, normalisation, activation (features); mean and a linear layer (logits); largest softmax (score)."""
 
-    def __init__(self, channels_in: int, seed: int) -> None:
+    def __init__(self, channels_in: int, seed: int, activation: torch.nn.Module | None = None) -> None:
         super().__init__()
         torch.manual_seed(seed)
+        act = activation or torch.nn.ReLU(True)
         self.body = torch.nn.Sequential(
-            torch.nn.Conv2d(channels_in, CHANNELS, 3, padding=1), torch.nn.BatchNorm2d(CHANNELS), torch.nn.ReLU(True)
+            torch.nn.Conv2d(channels_in, CHANNELS, 3, padding=1), torch.nn.BatchNorm2d(CHANNELS), act
         )
         self.head = torch.nn.Linear(CHANNELS, CLASSES)
 

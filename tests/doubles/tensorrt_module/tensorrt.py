@@ -231,7 +231,7 @@ class OnnxParser:
             self._errors.append("In node -1 (parseGraph): INVALID_GRAPH: Assertion failed: the file is no ONNX model")
             return False
         for number, node in enumerate(model.graph.node):
-            if not onnx.defs.has(node.op_type):
+            if not onnx.defs.has(node.op_type) or (node.op_type == "HardSwish" and _MAJOR == 8):  # since 8.4
                 self._errors.append(
                     f"In node {number} (importFallbackPluginImporter): UNSUPPORTED_NODE: Assertion failed: "
                     f'creator && "Plugin not found": {node.op_type}'

@@ -320,6 +320,32 @@ def test_a_board_without_tensorrt_says_what_was_tried(tmp_path: Path, monkeypatc
     assert "\n" not in str(caught.value)
 
 
+def test_a_parser_without_hard_swish_is_sent_what_it_stands_for(bundle: Bundle, tmp_path: Path) -> None:
+    """Versions before 8.4, and so all of JetPack 4; later ones get the graph as it is."""
+    from torch.nn import Hardswish
+
+    from tests.hwbench.torch_exits import Exit, onnx_files
+
+    data = onnx_files(Exit(3, 1, Hardswish()).eval(), 3)["onnx"]
+    file = tmp_path / "hard.onnx"
+    file.write_bytes(data)
+    hard = replace(bundle.workload("first"), block_key="hard", artifacts={"onnx": artifact_of(tmp_path, file)})
+    x = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    expected = onnxruntime.InferenceSession(data).run(None, {"image": x})
+    backend = tensorrt.open({})
+    for version in ("8.2.1", "10.3.0"):
+        link = with_bindings(tmp_path / version, version)
+        prepared = backend.prepare(link, replace(bundle, root=tmp_path, workloads=(hard,)), hard, FP32)
+        operators = [node.op_type for node in onnx.load(prepared.path).graph.node]
+        assert (version == "10.3.0") == ("HardSwish" in operators)
+        for ours, theirs in zip(
+            expected, onnxruntime.InferenceSession(prepared.path).run(None, {"image": x}), strict=True
+        ):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+        with backend.session(link, FP32) as session:
+            assert session.load(prepared).outputs
+
+
 def test_fp16_of_version_11_is_a_graph_in_fp16(bundle: Bundle, tmp_path: Path) -> None:
     """Its inputs and outputs stay as they were; earlier versions get the float graph and a flag."""
     backend = tensorrt.open({})
