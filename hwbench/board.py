@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from hwbench import hold
 from hwbench.backend import Backend
 from hwbench.board_lock import BoardLock, lock_folders
 from hwbench.clock import Clock
 from hwbench.energy import MIN_SAMPLES, mean_power
-from hwbench.errors import ConfigError, DeviceError, PermanentDeviceError, TransientDeviceError
+from hwbench.errors import ConfigError, PermanentDeviceError, TransientDeviceError
+from hwbench.hold import Hold
 from hwbench.link import Link
 from hwbench.meter import Meter
 from hwbench.operating_point import OperatingPoint
@@ -32,9 +34,6 @@ from hwbench.workload import Bundle, Workload
 
 logger = logging.getLogger(__name__)
 
-# How long a board that was lost is waited for, and how long on the way out, when only clocks are to be put back.
-RECONNECT_S, _LEAVE_S = 120.0, 30.0
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _COMMAND_S = 10.0
 _SAME_BOARD = ("model", "serial", "cpu", "machine")
 _TO_C = {"c": 1.0, "mc": 1e-3}
@@ -60,16 +59,18 @@ class Board:
     number: int = 0
     lock: BoardLock | None = None
     sleep: Callable[[float], None] = time.sleep
-    put_back: Mapping[str, Mapping[str, str]] = field(default_factory=dict, init=False)
+    put_back: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     given_up: bool = field(default=False, init=False)
     _prepared: dict[tuple[str, str, Setting], Prepared] = field(default_factory=dict, init=False)
     _identity: Mapping[str, str] | None = field(default=None, init=False)
     _hello: Hello | None = field(default=None, init=False)
     _point: OperatingPoint = field(init=False)
+    _hold: Hold = field(init=False)
 
     def __post_init__(self) -> None:
         record = RestoreRecord(self.link, self.name)
         self._point = OperatingPoint(self.clocks, record, self._read, self.name)
+        self._hold = Hold(self.link, self.lock, self._point, self.name)
 
     @property
     def name(self) -> str:
@@ -103,7 +104,7 @@ class Board:
 
         Raises ConfigError for a clock the target does not have, PermanentDeviceError when the board does not take it.
         """
-        if not self._ours():
+        if not self._hold.ours:
             self.recover()
         return self._point.apply(setting)
 
@@ -144,7 +145,7 @@ class Board:
 
     def session(self, setting: Setting) -> Session:
         """A fresh process on the board; PermanentDeviceError when another board answers than did before."""
-        if not self._ours():
+        if not self._hold.ours:
             # The link was lost and made again without a word: clocks are to be set anew too.
             raise TransientDeviceError(f"{self.name}: the link was lost meanwhile")
         session = self.backend.session(self.link, setting)
@@ -203,30 +204,8 @@ class Board:
         are set again by the next `apply`.  within_s: None = two minutes.
         Raises TransientDeviceError when it does not answer in time, or when somebody else has taken it meanwhile.
         """
-        within_s = RECONNECT_S if within_s is None else within_s
-        end, pause_s = time.monotonic() + within_s, _FIRST_PAUSE_S
-        while True:
-            try:
-                self.link.run(["true"], timeout_s=_COMMAND_S)
-                if self.lock is not None and not self._ours():
-                    logger.info("%s answers again", self.name)
-                    self.lock.renew()
-                    self._prepared.clear()
-                    self._point.remember()
-                return
-            except (TransientDeviceError, ConfigError) as error:
-                if time.monotonic() + pause_s > end:
-                    raise TransientDeviceError(
-                        f"{self.name}: {within_s:.0f} s were not enough to get it back ({error}); what was measured is "
-                        "kept: see what it says, then go on with --resume"
-                    ) from error
-                logger.info("%s: %s; trying again in %.1f s", self.name, error, pause_s)
-            sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-
-    def _ours(self) -> bool:
-        """Whether it is still locked for us; a link that makes itself anew does not keep the lock."""
-        return self.lock is None or self.lock.held()
+        if self._hold.recover(within_s=hold.RECONNECT_S if within_s is None else within_s, sleep=sleep):
+            self._prepared.clear()
 
     def restore(self) -> Mapping[str, Mapping[str, str]]:
         """Put back what the restore record says and remove it; returns what was put back.
@@ -236,29 +215,12 @@ class Board:
         return self._point.put_back()
 
     def leave(self, *, quiet: bool) -> None:
-        """Put the clocks back, also when the link has to be made again for it.
-
-        quiet: a board that cannot be left as found is told, not raised, since something else is the matter already.
-        """
-        if not self._point.touched:
-            return
-        try:
-            within_s = 0.0 if self.given_up else _LEAVE_S
-            # First of all it must be ours: whoever took it meanwhile has clocks and a record of his own.
-            self.recover(within_s=within_s)
-            try:
-                self.restore()
-            except TransientDeviceError:
-                self.recover(within_s=within_s)
-                self.restore()
-        except DeviceError as error:
-            told = (
-                f"{self.name} was left with its clocks set ({error}); when it answers again: "
-                f"hwbench doctor --target {self.target.name} --restore"
-            )
-            if not quiet:
-                raise type(error)(told) from error
-            logger.error("%s", told)
+        """Put the clocks back, over a lost link too; quiet: a failure is told, as something else is the matter."""
+        self._hold.leave(
+            quiet=quiet or self.given_up,
+            within_s=0.0 if self.given_up else hold.LEAVE_S,
+            way_out=f"hwbench doctor --target {self.target.name} --restore",
+        )
 
 
 @contextmanager
@@ -280,22 +242,25 @@ def open_board(target: Target, *, backend: str | None = None, link: int = 0, wai
         lock = BoardLock(opened, lock_folders(target.link[link], opened), name)
         lock.acquire(wait=wait)
         try:
+            clocks = tuple(_opened(target, "hwbench.clocks", c, opened) for c in target.clock)
+            # Before anything else can fail: a board without its runtime is left as found too.
+            put_back = RestoreRecord(opened, name).put_back(clocks)
             module, options = plugin_options(target, "hwbench.backends", section.kind, section.options)
             board = Board(
                 target=target,
                 link=opened,
                 backend=module.open(options, opened),
-                clocks=tuple(_opened(target, "hwbench.clocks", c, opened) for c in target.clock),
+                clocks=clocks,
                 number=link,
                 lock=lock,
+                put_back=put_back,
             )
-            board.put_back = board.restore()
             board.meter = _meter(target, opened)
             board.sensors = tuple(p for p in target.sensor if board._read(p) is not None)
             failed = True
             try:
                 yield board
-                failed = board.given_up
+                failed = False
             finally:
                 board.leave(quiet=failed)
         finally:

@@ -18,14 +18,15 @@ import pytest
 from hwbench import board_lock
 from hwbench.board_lock import BoardLock, lock_folders
 from hwbench.errors import ConfigError, PermanentDeviceError
-from hwbench.links import local
+from hwbench.links import adb, local
 from hwbench.target import Plugin
 from tests.doubles.links import cut
+from tests.doubles.phones import Phone, Server
 
 _HOLD = """
 import sys, time
 from hwbench.board_lock import BoardLock
-from hwbench.links import local
+from hwbench.links import adb, local
 lock = BoardLock(local.open({"workdir": sys.argv[1] + "/work"}), sys.argv[1:], "board desk")
 lock.acquire(wait=True)
 print("held", flush=True)
@@ -250,3 +251,28 @@ def test_every_boards_shell_can_hold_it(tmp_path: Path, shell: str) -> None:
     third = subprocess.run(argv, input=b"{}\n", capture_output=True, timeout=10, check=False)
     assert third.stdout == b"held\n"
     first.communicate()
+
+
+def test_lock_holds_on_a_phone(adb_server: Server, phone: Phone) -> None:
+    """Over the real adb server, in the only folder that a phone's shell may write; unplugging it frees the lock."""
+    adb_server.meet(phone)
+    links = [adb.open({"port": adb_server.port, "serial": phone.serial, "python": sys.executable}) for _ in range(2)]
+    first, second = (BoardLock(link, lock_folders(Plugin(kind="adb", workdir="x"), link), "board p") for link in links)
+    try:
+        first.acquire()
+        assert (phone.root / "data/local/tmp/hwbench/hwbench-board.lock").exists()
+        with pytest.raises(ConfigError, match=f"board p is in use by process {os.getpid()}"):
+            second.acquire()
+        phone.leave()
+        phone.come_back()
+        adb_server.meet(phone)
+        assert not first.held()
+        first.renew()
+        assert first.held()
+        with pytest.raises(ConfigError, match="in use"):
+            second.acquire()
+        first.release()
+        second.acquire()
+        second.release()
+    finally:
+        adb_server.forget(phone)

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwbench import board as board_module
-from hwbench import board_lock, campaign, farm, journal, round
+from hwbench import board_lock, campaign, farm, hold, journal, round
 from hwbench.board import Board, open_board
 from hwbench.campaign import Progress
 from hwbench.errors import ConfigError, Inconclusive, TransientDeviceError
@@ -35,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pauses; and boards that are one machine, which disturb each other, count as agreeing."""
     plug_in(monkeypatch)
     monkeypatch.setattr(board_lock, "_GRACE_S", 0.3)
-    monkeypatch.setattr(board_module, "RECONNECT_S", 0.0)
+    monkeypatch.setattr(hold, "RECONNECT_S", 0.0)
     monkeypatch.setattr(campaign, "_LOOKS", 1)
     monkeypatch.setattr(farm, "AGREE_PERCENT", 10_000.0)
     monkeypatch.setattr(round, "ATTEMPTS", 1)

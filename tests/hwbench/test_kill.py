@@ -16,8 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hwbench import board as board_module
-from hwbench import journal, round
+from hwbench import hold, journal, round
 from hwbench.board import Board, open_board
 from hwbench.campaign import Progress, campaign
 from hwbench.errors import ConfigError
@@ -49,7 +48,7 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
     monkeypatch.setattr(round, "_QUIET_S", 0.0)
     monkeypatch.setattr(round, "IDLE_S", 0.1)
-    monkeypatch.setattr(board_module, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(hold, "_FIRST_PAUSE_S", 0.05)
 
 
 @pytest.fixture

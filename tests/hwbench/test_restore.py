@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hwbench import board
+from hwbench import hold
 from hwbench.board import open_board
 from hwbench.cli import hwbench
 from hwbench.errors import PermanentDeviceError, TransientDeviceError
@@ -145,7 +145,7 @@ def test_board_that_stays_away_is_told_and_put_back_when_it_is_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The record waits on the board."""
-    monkeypatch.setattr(board, "_LEAVE_S", 0.0)
+    monkeypatch.setattr(hold, "LEAVE_S", 0.0)
     target = desk(tmp_path, links=[link_section("cut", {"workdir": str(tmp_path / "board")})])
     with (
         pytest.raises(TransientDeviceError, match=r"left with its clocks set .*hwbench doctor --target desk --restore"),
@@ -164,7 +164,7 @@ def test_error_of_the_work_is_not_hidden_by_a_board_that_stays_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The clocks are told beside it."""
-    monkeypatch.setattr(board, "_LEAVE_S", 0.0)
+    monkeypatch.setattr(hold, "LEAVE_S", 0.0)
     target = desk(tmp_path, links=[link_section("cut", {"workdir": str(tmp_path / "board")})])
     with pytest.raises(KeyboardInterrupt), open_board(target) as opened:
         opened.apply(_FAST)
