@@ -174,7 +174,9 @@ class Tool:
         self.say("Starting inference")
         zero = time.perf_counter()
         warm_ms = float(self.options.get("--warmUp", 200))
-        until_ms = 1e3 * float(self.options.get("--duration", 3)) + warm_ms
+        seconds = float(self.options.get("--duration", 3))
+        # 8.2 reads a whole number and silently drops the rest.
+        until_ms = 1e3 * (int(seconds) if self.version == "8.2.1" else seconds) + warm_ms
         trace = []
         for i in itertools.count():
             now_ms = 1e3 * (time.perf_counter() - zero)

@@ -329,8 +329,8 @@ def _told(work: Callable[[], Any], what: str) -> Any:
     try:
         return work()
     except AgentError as error:
-        why = [str(error)] + [line for line in _LOGGER.errors[:1] if line not in str(error)]
-        raise AgentError(error.kind, "TensorRT {} {}: {}".format(version(), what, ": ".join(why))) from error
+        whys = [str(error)] + [line for line in _LOGGER.errors[:1] if line not in str(error)]
+        raise AgentError(error.kind, "TensorRT {} {}: {}".format(version(), what, ": ".join(whys))) from error
     except Exception as error:  # pybind11 raises RuntimeError, TypeError and AttributeError
         why = (_LOGGER.errors or [" ".join(str(error).split()) or type(error).__name__])[0]
         raise AgentError("runtime", "TensorRT {} {}: {}".format(version(), what, why)) from error
