@@ -158,7 +158,7 @@ def test_batches_are_measured_with_any_network_that_allows_them(
 
 
 def test_a_precision_that_a_users_file_does_not_have_is_left_out_unless_asked_for(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A board offers int8 by default; a float file is measured in float, and told why not in more."""
     (place / "targets").mkdir()
@@ -168,7 +168,7 @@ def test_a_precision_that_a_users_file_does_not_have_is_left_out_unless_asked_fo
     )
     asked = ("profile", "--target", "desk", "--model", "net.onnx", *QUICK)
     assert 0 == run(*asked)
-    assert "not measured in int8 (no onnx_int8)" in capsys.readouterr().err
+    assert "not measured in int8 (no onnx_int8)" in caplog.text
     table = LatencyTable.read(place / "tables" / "desk" / "onnxruntime-net")
     assert {"fp32"} == {cell.setting.precision for cell in table.row}
     assert 2 == run(*asked, "--precision", "int8")
