@@ -5,6 +5,7 @@ Commands are named whole: a `*` of sudoers would also match spaces, and so furth
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hwbench.errors import PermanentDeviceError
@@ -12,6 +13,7 @@ from hwbench.link import Completed, Link
 
 # What the kernel answers to root; all else means that we were not root.
 _KERNEL = ("invalid argument", "resource busy", "no such", "out of range", "not permitted by", "input/output error")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _MOST_BYTES = 4096
 _TIMEOUT_S = 10.0
 
@@ -76,8 +78,11 @@ def missing(link: Link, what: str, commands: Sequence[str]) -> str:
 def line(link: Link, commands: Sequence[str]) -> str:
     """The line of sudoers that allows just these commands to the user whom the link is."""
     done = link.run(["id", "-un"], timeout_s=_TIMEOUT_S)
-    user = _text(done.stdout) if done.returncode == 0 else "USER"
-    return f"{user} ALL=(root) NOPASSWD: {', '.join(commands)}"
+    told = _text(done.stdout) if done.returncode == 0 else ""
+    user = told if _USER.fullmatch(told) else "USER"
+    # What sudoers takes as its own is quoted; the board named the paths.
+    quoted = (re.sub(r"([,:=\\])", r"\\\1", command) for command in commands)
+    return f"{user} ALL=(root) NOPASSWD: {', '.join(quoted)}"
 
 
 def _kernel_refused(text: str) -> bool:

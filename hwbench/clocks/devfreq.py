@@ -102,7 +102,7 @@ class DevFreq:
         start = time.monotonic()
         hz = str(round(own * 1e6))
         self._limits(hz, hz)
-        knob.settle(self.name, own, self._tolerance_mhz, lambda: self._hz("cur_freq") / 1e6)
+        knob.settle(self.name, own, self._tolerance_mhz, self._present_mhz)
         return 1e3 * (time.monotonic() - start)
 
     def restore(self, state: Mapping[str, str]) -> None:
@@ -126,6 +126,12 @@ class DevFreq:
         for name, hz in (first, second):
             if self._read(name) != hz:
                 sudo.write(self._link, f"{self._folder}/{name}", hz, f"clock {self.name}", self.root_commands)
+
+    def _present_mhz(self) -> float:
+        """What it runs at; of a GPU that sleeps while nothing runs, what it must wake up at."""
+        low, high = (self._read(name) for name in _LIMITS)
+        asleep = low == high and self._words("device/power/runtime_status") == ["suspended"]
+        return self._hz("min_freq" if asleep else "cur_freq") / 1e6
 
     def _hz(self, name: str) -> float:
         return knob.number(self.name, f"{self._folder}/{name}", self._read(name))

@@ -10,10 +10,19 @@ import pytest
 from click.testing import CliRunner
 
 from hwbench import sweep
+from hwbench.board import Board
 from hwbench.cli import hwbench
+from hwbench.clocks import cpufreq
 from hwbench.errors import ConfigError
+from hwbench.links import local
+from hwbench.profiling import check_clocks
+from hwbench.setting import Setting
 from hwbench.table import LatencyTable
+from hwbench.target import plugin_options
+from hwbench.target_file import find_target
+from tests.doubles import boards
 from tests.doubles.swept import GRID, MEASURED_AT, at, swept
+from tests.doubles.sysfs import TreeLink
 
 
 def _sweep(tmp_path: Path, *options: str) -> str:
@@ -62,6 +71,19 @@ def test_a_plan_measures_nothing(tmp_path: Path) -> None:
     output = _sweep(tmp_path, "--plan", "--json")
     assert len({c["setting"] for c in json.loads(output)["cells"]}) == sweep.DEFAULT_POINTS
     assert not (tmp_path / "table.csv").exists()
+
+
+def test_a_grid_that_the_board_does_not_have_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    """Not after the hours that the points before it took; clocks that no point names are not asked for."""
+    tree = boards.raspberry_pi4(tmp_path / "board")
+    link = TreeLink(tree, local.open(local.Options(workdir=tmp_path / "work")))
+    clock = cpufreq.open(cpufreq.Options(name="cpu", grid_mhz=(600, 1400)), link)
+    target = find_target("rpi4")
+    module, options = plugin_options(target, "hwbench.backends", "onnxruntime", {})
+    board = Board(target=target, link=link, backend=module.open(options, link), clocks=(clock,))
+    with pytest.raises(ConfigError, match="the board has no 1400 MHz; its nearest is 1500 MHz"):
+        check_clocks([board], [Setting(unit="cpu", precision="fp32", clocks=(("cpu", 600.0),))])
+    check_clocks([board], [Setting(unit="cpu", precision="fp32")])
 
 
 def test_which_points_are_measured() -> None:

@@ -99,6 +99,20 @@ def test_a_device_that_does_not_list_its_steps_needs_a_grid(tmp_path: Path, here
     assert _open(tree, here, grid_mhz=[726.75]).set(726.75) >= 0
 
 
+def test_a_gpu_that_sleeps_is_believed_by_its_limits(
+    tmp_path: Path, here: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Powered down while nothing runs it reads as it likes; awake, it must read as it was set."""
+    monkeypatch.setattr("hwbench.knob._PATIENCE_S", 0.05)
+    tree = boards.jetson_tx2(tmp_path / "board")
+    tree.file(f"{TX2}/device/power/runtime_status", "suspended")
+    tree.lie(f"{TX2}/cur_freq", "114750000")
+    assert _open(tree, here).set(1122.0) >= 0
+    tree.put(f"{TX2}/device/power/runtime_status", "active")
+    with pytest.raises(PermanentDeviceError, match=r"set to 726.75 MHz, but the board runs at 114.75 MHz"):
+        _open(tree, here).set(726.75)
+
+
 def test_the_memory_is_locked_while_it_is_set_and_unlocked_again(tmp_path: Path, here: Link) -> None:
     """Unlocked, the firmware would choose; a lock that was there before stays."""
     tree = boards.jetson_tx2(tmp_path / "board")
