@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hwbench.composition import Composition
 from hwbench.diff import Change
+from hwbench.errors import MissingRows
 from hwbench.measurement import Interval
 from hwbench.row import Row
 from hwbench.table import LatencyTable
@@ -87,7 +88,11 @@ def residuals_table(table: LatencyTable, metric: str = "latency_ms", limit: int 
             found += 1
             if found > limit:
                 continue
-            values, _ = table.rows(metric, [p for p, _ in parts], [cell.setting])
+            try:
+                values, _ = table.rows(metric, [p for p, _ in parts], [cell.setting])
+            except MissingRows:  # a block that the board refuses may run inside a network all the same
+                view.add_row(key, str(cell.setting), number(whole[0].value), "", "", "", "")
+                continue
             bare = float(sum(v * n for v, (_, n) in zip(values[0], parts, strict=True)))
             composed, error = "", ""
             if (metric, cell.setting.without_clocks) in fitted:

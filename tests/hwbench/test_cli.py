@@ -187,6 +187,20 @@ def test_cells_that_fail_leave_the_table_of_the_others(place: Path, capsys: pyte
     assert {"block"} == {row.kind for row in table.row.values()}
 
 
+def test_a_table_that_lacks_a_block_is_shown_without_its_sum(
+    tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A board may refuse a block alone and run the network all the same."""
+    table = LatencyTable.read(tables[1])
+    (network,) = [row for row in table.row.values() if row.kind == "network"]
+    missing = table.parts[network.cell.block_key][0][0]
+    rows = {cell: row for cell, row in table.row.items() if cell.block_key != missing}
+    replace(table, row=rows, compositions=()).write(tables[1].with_suffix(""))
+    capsys.readouterr()
+    assert 0 == run("table", "show", str(tables[1]))
+    assert network.cell.block_key in capsys.readouterr().out
+
+
 def test_a_tables_rows_say_how_many_inputs_a_second(
     tables: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
