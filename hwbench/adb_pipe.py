@@ -1,7 +1,8 @@
-"""Lines to and from a process on an adb device: the link's pipe over one stream of the shell protocol."""
+"""Lines to and from a process on an adb device: the link's pipe over one stream."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from contextlib import suppress
@@ -15,14 +16,16 @@ _PIECE = 32 * 1024
 
 
 class ShellPipe:
-    """Lines to and from a process on the device, over one stream of the shell protocol.
+    """A process over the shell protocol, or over a plain stream where the device is too old for it.
 
-    pid: of the process and of its group; None until it is known.
+    mark: of a plain stream: behind it stand the status and then the error stream; its input ends with the stream only.
+    pid: of the process's group; None until it is known.
     """
 
-    def __init__(self, device: AdbDevice, stream: Stream) -> None:
+    def __init__(self, device: AdbDevice, stream: Stream, mark: str | None = None) -> None:
         self._device, self._stream = device, stream
         self._packets = Packets()
+        self._mark = None if mark is None else re.compile(rb"%s ([0-9]{1,3})\n" % mark.encode())
         self._read = bytearray()
         self._errors: deque[bytes] = deque(maxlen=64)
         self._status: int | None = None
@@ -38,7 +41,8 @@ class ShellPipe:
             self._stream.end = end
             data = line + b"\n"
             for at in range(0, len(data), _PIECE):
-                self._stream.send(packet(STDIN, data[at : at + _PIECE]))
+                piece = data[at : at + _PIECE]
+                self._stream.send(packet(STDIN, piece) if self._mark is None else piece)
 
     def receive(self, timeout_s: float) -> bytes:
         """The next line; b"" at end of input."""
@@ -47,10 +51,16 @@ class ShellPipe:
             at = self._read.find(b"\n")
             if max(at, len(self._read) if at < 0 else 0) > MAX_LINE_BYTES:
                 raise TransientDeviceError("the process sent a line longer than 1 MiB")
-            if at >= 0 or self._ended:
-                line = bytes(self._read[: at if at >= 0 else None])
-                del self._read[: at + 1 if at >= 0 else None]
+            if at >= 0:
+                line = bytes(self._read[:at])
+                del self._read[: at + 1]
                 return line
+            if self._ended:
+                if self._status is None:
+                    raise TransientDeviceError(f"{self._device.where}: the link to the process is lost")
+                if self._read:
+                    raise TransientDeviceError("the process ended in the middle of a line")
+                return b""
             if not self._take(end - time.monotonic()):
                 raise TransientDeviceError(f"{self._device.where}: no answer within {timeout_s:g} s")
 
@@ -61,25 +71,35 @@ class ShellPipe:
         return b"".join(self._errors)[-4000:].decode("utf-8", "replace").strip()
 
     def close(self, timeout_s: float = 5.0) -> int | None:
-        """End the input, wait, kill the whole group."""
+        """End the input, wait, kill the whole group; None where the status is not known."""
         if self._closed:
             return self._status
         with suppress(DeviceError):
-            if not self._ended:
+            if not self._ended and self._mark is None:
                 with self._device.talking("ending the input", max(timeout_s, 0.1)) as end:
                     self._stream.end = end
                     self._stream.send(packet(CLOSE_STDIN))
-            self._drain(timeout_s)
-            if not self._ended and self.pid is not None:
-                self._kill(self.pid)
+                self._drain(timeout_s)
+        if self._mark is not None:
+            # All that ends its input; what it still says goes unheard.
+            self._stream.close()
+            self._ended = True
+        with suppress(DeviceError):
+            # Of a link that was lost too: what it left running would be measured beside the next.
+            if self._status is None and self.pid is not None:
+                self._kill(self.pid, 0.0 if self._mark is None else timeout_s)
                 self._drain(1.0)
         self._closed = self._ended = True
         self._stream.close()
         return self._status
 
-    def _kill(self, pid: int) -> None:
-        with self._device.talking("kill", _SMALL_S) as end:
-            stream = self._device.open(f"shell,v2,raw:kill -9 -{pid}", end)
+    def _kill(self, group: int, wait_s: float) -> None:
+        """kill -9 what is left of the group after so many seconds."""
+        tries = (
+            f"i=0; while [ $i -lt {int(10 * wait_s)} ] && kill -0 -{group} 2>/dev/null; do sleep 0.1; i=$((i+1)); done"
+        )
+        with self._device.talking("kill", _SMALL_S + wait_s) as end:
+            stream = self._device.open(f"exec:{tries}; kill -9 -{group} 2>/dev/null", end)
             try:
                 while stream.exchange(memoryview(b""))[0]:
                     pass
@@ -98,17 +118,34 @@ class ShellPipe:
             return False
         self._stream.end = time.monotonic() + max(timeout_s, 0.001)
         try:
-            data = self._stream.exchange(memoryview(b""))[0]
+            data = self._stream.exchange(memoryview(b""))[0] or b""
+            self._ended = not data
+            if self._mark is None:
+                self._unpack(data)
+            else:
+                self._look_for_mark(data)
         except TimeoutError:
             return False
         except OSError:
-            data = b""
-        self._ended = not data
-        for kind, payload in self._packets.feed(data or b""):
+            self._ended = True
+        return True
+
+    def _unpack(self, data: bytes) -> None:
+        for kind, payload in self._packets.feed(data):
             if kind == STDOUT:
                 self._read += payload
             elif kind == STDERR:
                 self._errors.append(payload)
             elif kind == EXIT and payload:
                 self._status, self._ended = payload[0], True
-        return True
+
+    def _look_for_mark(self, data: bytes) -> None:
+        if self._status is not None:
+            self._errors.append(data)
+            return
+        self._read += data
+        found = self._mark.search(self._read) if self._mark is not None else None
+        if found is not None:
+            self._status = int(found[1])
+            self._errors.append(bytes(self._read[found.end() :]))
+            del self._read[found.start() :]

@@ -140,29 +140,31 @@ class AdbLink:
         return path
 
     def spawn(self, argv: Sequence[str], *, env: Mapping[str, str]) -> LinePipe:
-        """Start a process; needs the shell protocol, which Android has had since version 7."""
+        """Start a process in a group of its own."""
         for name in env:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise ConfigError(f"{name!r} is no name of an environment variable")
         program = shlex.quote(argv[0])
         assigned = "".join(f"{name}={shlex.quote(value)} " for name, value in env.items())
+        # adbd gives every service a session of its own, so this number is that of the process's group.
+        begin = f"command -v {program} >/dev/null || exit 127; echo $$; "
+        command = f"{assigned}exec {shlex.join(argv)}"
         with self._device.talking(f"starting {argv[0]}", _SMALL_S) as end:
-            if "shell_v2" not in self._device.features(end):
-                raise PermanentDeviceError(
-                    f"{self.name}: this device is older than Android 7 and cannot hold a dialogue; "
-                    "only runtimes that are plain commands (nnapi) work there"
-                )
-            # adbd gives every service a session of its own, so this number is also that of the process's group.
-            stream = self._device.open(
-                f"shell,v2,raw:command -v {program} >/dev/null || exit 127; echo $$; {assigned}exec {shlex.join(argv)}",
-                end,
-            )
-            pipe = ShellPipe(self._device, stream)
-            try:
-                number = pipe.receive(_SMALL_S)
-            except BaseException:
-                pipe.close(0.0)
+            if "shell_v2" in self._device.features(end):
+                pipe = ShellPipe(self._device, self._device.open(f"shell,v2,raw:{begin}{command}", end))
+            else:
+                mark = uuid.uuid4().hex
+                errors = shlex.quote(f"{self._beside()}.{mark}.err")
+                told = f"( {command} ) 2>{errors}; echo {mark} $?; cat {errors}; rm -f {errors}"
+                pipe = ShellPipe(self._device, self._device.open(f"exec:{begin}{told}", end), mark)
+        try:
+            number = pipe.receive(_SMALL_S)
+        except TransientDeviceError:
+            pipe.close(0.0)
+            # A plain stream has no status before its mark, so it ends as one that is lost; ask again.
+            if self.run(["sh", "-c", 'command -v "$1"', "sh", argv[0]], timeout_s=_SMALL_S).returncode == 0:
                 raise
+            number = b""
         if not number.isdigit():
             pipe.close(0.0)
             raise PermanentDeviceError(f"{self.name}: there is no program {argv[0]} on the device")
@@ -193,8 +195,7 @@ class AdbLink:
     def _run_plain(self, command: str, stdin: bytes, end: float) -> Completed:
         """Without the shell protocol: input and error stream lie in files, a mark nobody can guess tells the status."""
         mark = uuid.uuid4().hex
-        # Beside our folder, not in it: this also runs the command that makes it.
-        file = f"{self._options.workdir.rstrip('/')}.{mark}"
+        file = f"{self._beside()}.{mark}"
         given, errors = shlex.quote(f"{file}.in"), shlex.quote(f"{file}.err")
         if stdin:
             self._device.send_file(io.BytesIO(stdin), f"{file}.in", end)
@@ -213,6 +214,10 @@ class AdbLink:
         return Completed(
             returncode=int(found[1]), stdout=bytes(data[: found.start()]), stderr=bytes(data[found.end() :])
         )
+
+    def _beside(self) -> str:
+        """Where files of one command begin: beside our folder, as the command that makes it needs them too."""
+        return self._options.workdir.rstrip("/")
 
     def _check_size(self, count: int) -> None:
         if count > _MOST_BYTES:

@@ -237,11 +237,22 @@ async def _process(stream: Stream, command: str) -> AsyncIterator[asyncio.subpro
 
 async def run_plain(stream: Stream, command: str) -> None:
     """`shell:` and `exec:`: both outputs in one stream, no exit status."""
-    async with _process(stream, f"{{ {command}\n}} 2>&1") as process:
+    async with _process(stream, f"exec 2>&1; {command}") as process:
         assert process.stdin is not None and process.stdout is not None
-        process.stdin.close()
-        while data := await process.stdout.read(_PIECE):
-            await stream.write(data)
+        feed = asyncio.create_task(_pour(stream, process.stdin))
+        try:
+            while data := await process.stdout.read(_PIECE):
+                await stream.write(data)
+        finally:
+            feed.cancel()
+
+
+async def _pour(stream: Stream, stdin: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await stream.read():
+            stdin.write(data)
+            await stdin.drain()
+        stdin.close()
 
 
 async def run_framed(stream: Stream, command: str) -> None:
