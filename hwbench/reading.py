@@ -14,6 +14,7 @@ from hwbench.target import Probe
 
 # Vendors' tools start slowly on a board that is busy.
 _COMMAND_S = 10.0
+_BY_PYTHON = ("nvml:", "jtop:")
 # Bits of `flags` that say what is so now; above them stand those that stay once they were set (vcgencmd get_throttled).
 _NOW = 0xFFFF
 # The library of one board's Python, which need not be installed anywhere else.
@@ -35,6 +36,13 @@ def read_probe(link: Link, probe: Probe) -> float | None:
         done = run(link, readout.words(rest))
         return None if done is None else readout.number(done, field, probe.unit, whole=False)
     return read_on_board(link, [probe])[0]
+
+
+def read_probes(link: Link, probes: Sequence[Probe]) -> list[float | None]:
+    """As `read_probe` for each, in their order; those that take the board's Python share one process of it."""
+    together = [probe for probe in probes if probe.read.startswith(_BY_PYTHON)]
+    told = dict(zip(together, read_on_board(link, together), strict=True)) if together else {}
+    return [told[probe] if probe in told else read_probe(link, probe) for probe in probes]
 
 
 def read_on_board(link: Link, probes: Sequence[Probe]) -> list[float | None]:

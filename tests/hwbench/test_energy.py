@@ -63,7 +63,7 @@ def test_energy_is_right_to_one_percent_at_10_hz(length_s, phase_s, ramp, swing,
     period_s=st.floats(1.0, 20.0),
     angle=st.floats(0.0, 6.3),
     settling=st.floats(0.0, 0.5),
-    step=st.floats(-0.15, 0.15),
+    step=st.floats(-0.1, 0.1),
     step_at=st.floats(0.0, 1.0),
     counted=st.booleans(),
 )

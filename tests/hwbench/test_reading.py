@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from hwbench.errors import TransientDeviceError
 from hwbench.link import Link
 from hwbench.links import local
-from hwbench.reading import read_on_board, read_probe, throttled
+from hwbench.reading import read_on_board, read_probe, read_probes, throttled
 from hwbench.target import Probe
 from tests.doubles import vcgencmd
 
@@ -68,6 +69,18 @@ def test_several_are_read_in_one_go_and_in_order(link: Link, tmp_path: Path) -> 
         (tmp_path / name).write_text(name)
     probes = [_probe(f"file:{tmp_path}/2"), _probe(f"file:{tmp_path}/none"), _probe(f"file:{tmp_path}/1")]
     assert read_on_board(link, probes) == [2.0, None, 1.0]
+
+
+def test_sensors_that_take_the_boards_python_share_one(tmp_path: Path) -> None:
+    """A process a reading would take longer than the window; files are read as ever."""
+    count, python = tmp_path / "count", tmp_path / "python"
+    python.write_text(f'#!/bin/sh\necho . >>"{count}"\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / "temp").write_text("48000\n")
+    link = local.open({"workdir": tmp_path / "work", "python": str(python)})
+    sensors = [_probe("nvml:temp:99", "c"), _probe(f"file:{tmp_path}/temp", "mc"), _probe("nvml:power:99", "mw")]
+    assert read_probes(link, sensors) == [None, 48_000.0, None]
+    assert count.read_text().count(".") == 1
 
 
 def test_board_whose_python_says_something_else_is_unknown(tmp_path: Path) -> None:
