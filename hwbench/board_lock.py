@@ -41,7 +41,7 @@ _LOOK_AGAIN_S = (0.1, 1.0)
 _HOLD = """
 umask 022
 IFS= read -r who || exit 3
-for folder do [ -k "$folder" ] && break; done
+for folder do [ -k "$folder" ] && [ -w "$folder" ] && break; done
 file=$folder/$0
 note=$file.$(id -u)
 command -v flock >/dev/null || { echo "absent"; exit 3; }

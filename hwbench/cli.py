@@ -383,10 +383,18 @@ def check(files: tuple[Path, ...], max_mape: float) -> None:
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
 )
+@click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses.")
 @click.option("--max-mape", type=float, help="Exit 1 when an error is larger than this, percent.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def validate(
-    networks: int, sessions: int, file: Path | None, runs: Path, max_mape: float | None, as_json: bool, **options: Any
+    networks: int,
+    sessions: int,
+    file: Path | None,
+    runs: Path,
+    wait: bool,
+    max_mape: float | None,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure random networks that the table never saw, whole, and say how well its rows predict them."""
     from hwbench import validation
@@ -397,7 +405,12 @@ def validate(
     stem = file or find_table(job.target.name, job.runtime, job.name)
     with Bar(quiet=as_json) as bar:
         results = validation.validate(
-            _read_table(stem), job, runs / f"validate-{job.seed}", progress=bar.advance, phase=bar.phase
+            _read_table(stem),
+            job,
+            runs / f"validate-{job.seed}",
+            wait=wait,
+            progress=bar.advance,
+            phase=bar.phase,
         )
     if as_json:
         click.echo(json.dumps([r.as_json() for r in results], indent=1))

@@ -75,17 +75,23 @@ def validate(
     job: Job,
     folder: Path,
     *,
+    wait: bool = False,
     progress: Callable[[Progress], None] | None = None,
     phase: Callable[[str], None] = lambda text: None,
 ) -> list[Validation]:
     """Measure `job.networks` random networks of the job's space that are not in the table.
+
+    wait: for a board in use.
 
     Raises Inconclusive when board or runtime are not the table's.
     """
     if not job.source.text.startswith("space:"):
         raise ConfigError("validation draws random networks from a space; name one with --space")
     folder.mkdir(parents=True, exist_ok=True)
-    with open_board(job.target, backend=job.backend) as board, tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with (
+        open_board(job.target, backend=job.backend, wait=wait) as board,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+    ):
         phase("exporting")
         bundle = job.source.bundle(
             formats=profiling.formats(board.backend, job.settings),

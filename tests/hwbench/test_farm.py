@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,14 +16,17 @@ from hwbench.campaign import Progress
 from hwbench.errors import ConfigError, Inconclusive, TransientDeviceError
 from hwbench.farm import check_agreement, open_boards, spread
 from hwbench.measurement import Measurement
+from hwbench.profiling import Job, profile
 from hwbench.session import WindowSpec
 from hwbench.setting import Setting
+from hwbench.source import Source
 from hwbench.store import Store
 from hwbench.target import Target
 from hwbench.workload import Bundle
 from tests.doubles.desks import desk, link_section, plug_in
 from tests.doubles.networks import matmul_bundle
 from tests.doubles.sessions import Watched, WatchedBackend
+from tests.doubles.sshd import Sshd
 
 _SETTING = Setting(unit="cpu", precision="fp32", threads=1)
 _HOW = WindowSpec(warmup=2, min_runs=10, min_time_s=0.0, max_time_s=1.0)
@@ -263,3 +266,55 @@ def test_interrupt_stops_all_after_their_open_cell(target: Target) -> None:
         with pytest.raises(KeyboardInterrupt):
             spread(boards, range(100), work)
     assert len(done) <= 100
+
+
+def test_profile_of_a_farm_names_its_boards_and_their_clocks(target: Target, bundle: Bundle, tmp_path: Path) -> None:
+    """One table of all; `link` picks one board, and finds what is measured already."""
+    job = Job(
+        target=target,
+        backend=None,
+        source=Source.of(space=None, model=str(bundle.root)),
+        clocks="gpu=300;gpu=600,mode=20",
+        sessions=2,
+        how=_HOW,
+    )
+    table = profile(job, tmp_path / "runs")
+    assert len(table.row) == 6
+    assert {row.sessions for row in table.row.values()} == {2}
+    assert {clock.name: clock.switch_ms for clock in table.clocks} == {"gpu": 0.1, "mode": 0.1}
+    # One machine stands for both boards here.
+    assert len(table.origin.boards) == 1
+    with Store(tmp_path / "runs" / "store.sqlite", read_only=True) as store:
+        assert {place for places in _places(store).values() for place in places} == {
+            "board desk (link 0)",
+            "board desk (link 1)",
+        }
+    alone = profile(job, tmp_path / "runs", resume=True, link=1)
+    assert {c: r.latency_ms for c, r in alone.row.items()} == {c: r.latency_ms for c, r in table.row.items()}
+    with pytest.raises(ConfigError, match="no link 2; it has 2"):
+        profile(job, tmp_path / "other", link=2)
+
+
+def test_farm_over_ssh_goes_on_without_the_board_that_is_gone(
+    needs: Callable[[str], str], bundle: Bundle, store: Store, tmp_path: Path
+) -> None:
+    """Two real sshds, of which one is killed for good in the middle of its session."""
+    needs("sshd")
+    with Sshd(tmp_path / "one") as one, Sshd(tmp_path / "two") as two:
+        sections = []
+        for sshd in (one, two):
+            options = {key: value if isinstance(value, int) else str(value) for key, value in sshd.options().items()}
+            sections.append(link_section("ssh", options))
+        with open_boards(desk(tmp_path, links=sections)) as boards:
+            seen = Counter[str]()
+
+            def kill(session: Watched, block_key: str) -> None:
+                seen[block_key] += 1
+                if seen.total() == 4:
+                    two.kill()
+
+            boards[1].backend = WatchedBackend(boards[1].backend, before=kill)
+            found = _measure(boards, bundle, store)
+            assert [board.given_up for board in boards] == [False, True]
+    assert [len(m.windows) for m in found] == [4, 4, 4]
+    assert Counter((w.cell, w.session) for w in journal.windows(store)).most_common(1)[0][1] == 1
