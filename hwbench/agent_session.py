@@ -31,10 +31,13 @@ _SMALL_S = 60.0
 _SLACK_S = 15.0
 
 
-def start(link: Link, runtime: str, setting: Setting, *, cores: Sequence[int] = ()) -> AgentSession:
+def start(
+    link: Link, runtime: str, setting: Setting, *, cores: Sequence[int] = (), slack_s: float = _SLACK_S
+) -> AgentSession:
     """Send the agent where it is not yet, start a fresh process of it, and greet it.
 
     cores: CPU numbers that the process and all its threads are kept on; () = as found.
+    slack_s: as for AgentSession; a tool that starts anew for each window needs more of it.
     Raises PermanentDeviceError when the board cannot run it, has no such runtime or not those cores.
     """
     archive = link.push(agent_archive.build())
@@ -42,7 +45,7 @@ def start(link: Link, runtime: str, setting: Setting, *, cores: Sequence[int] = 
     # numpy's own threads have nothing to do here and would only wait on the cores that are measured.
     env = {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     pipe = link.spawn([link.python, archive], env=env)
-    return AgentSession(link, pipe, runtime=runtime, cores=cores)
+    return AgentSession(link, pipe, runtime=runtime, cores=cores, slack_s=slack_s)
 
 
 class AgentSession:

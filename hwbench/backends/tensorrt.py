@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 _FORMATS: Mapping[str, tuple[str, ...]] = {"fp32": ("onnx",), "fp16": ("onnx",), "int8": ("onnx_qdq",)}
 _UNITS = ("gpu", "dla")
 _LOOK_S = 90.0
+_START_S = 90.0  # trtexec loads all of CUDA for each window, on a small board from its card
 _BINDINGS = "import tensorrt; print(tensorrt.__version__)"
 _TYPED_SINCE = (11,)  # from here on networks compute as their graph says
 _HARD_SWISH_SINCE = (8, 4)  # the parser's release notes; JetPack 4 has 8.2
@@ -119,7 +120,10 @@ class Tensorrt:
     def session(self, link: Link, setting: Setting) -> Session:
         """A fresh agent with the runner that was chosen or found."""
         _check(setting)
-        return agent_session.start(link, self._look(link).runtime, setting)
+        runtime = self._look(link).runtime
+        if runtime == "trtexec":
+            return agent_session.start(link, runtime, setting, slack_s=_START_S)
+        return agent_session.start(link, runtime, setting)
 
     def _look(self, link: Link) -> _Found:
         """Ask the board once what it has; PermanentDeviceError names what was tried."""
