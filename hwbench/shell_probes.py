@@ -25,39 +25,47 @@ _SAMPLE = re.compile(r"@ (\d+\.\d\d) (\d+)")
 
 
 def sampler(probes: Sequence[Probe], hz: float) -> str:
-    """Shell text that reads the probes in the background, onto its error stream."""
+    """Shell text that reads the probes in the background, onto its error stream; those of one source in one reading."""
     reads = []
-    for number, probe in enumerate(probes):
-        scheme, rest, _ = readout.split(probe.read)
+    for number, (scheme, rest) in enumerate(_sources(probes)):
         if scheme == "file":
             reads.append(f"show {number} <{shlex.quote(rest)}")
         elif scheme == "run":
             reads.append(f"{shlex.join(readout.words(rest))} </dev/null | show {number}")
         else:
-            raise ConfigError(f"probe {probe.name}: {scheme}: is read by the agent only, which does not run here")
+            raise ConfigError(f"probe {scheme}:{rest}: is read by the agent only, which does not run here")
     body = "; ".join([*reads, f"sleep {1 / min(hz, MOST_HZ):.3f}"])
     return f"sample() {{ while :; do {body}; done; }}\nsample >&2 2>/dev/null &\nsampler=$!\n"
 
 
 def traces(text: bytes, probes: Sequence[Probe]) -> dict[str, Trace]:
-    """What the sampler read: `@ UPTIME NUMBER`, then the probe's own text."""
-    found: list[tuple[list[int], list[float]]] = [([], []) for _ in probes]
-    blocks = re.split(r"^(?=@ \d+\.\d\d \d+$)", text.decode("utf-8", "replace"), flags=re.MULTILINE)
-    for block in blocks:
+    """What the sampler read: `@ UPTIME SOURCE`, then the source's own text."""
+    sources = _sources(probes)
+    found: dict[str, list[tuple[int, float]]] = {probe.name: [] for probe in probes}
+    for block in re.split(r"^(?=@ \d+\.\d\d \d+$)", text.decode("utf-8", "replace"), flags=re.MULTILINE):
         head, _, raw = block.partition("\n")
         match = _SAMPLE.fullmatch(head)
-        if match is None or int(match[2]) >= len(probes):
+        if match is None or int(match[2]) >= len(sources):
             continue
-        probe = probes[int(match[2])]
-        value = readout.number(raw.encode(), readout.split(probe.read)[2], probe.unit, whole=False)
-        if value is not None:
-            times, values = found[int(match[2])]
-            times.append(ns(float(match[1])))
-            values.append(value)
+        for probe in probes:
+            scheme, rest, field = readout.split(probe.read)
+            if (scheme, rest) == sources[int(match[2])]:
+                value = readout.number(raw.encode(), field, probe.unit, whole=False)
+                if value is not None:
+                    found[probe.name].append((ns(float(match[1])), value))
     return {
-        probe.name: Trace(t_ns=np.array(times, dtype=np.int64), value=np.array(values), unit=probe.unit)
-        for probe, (times, values) in zip(probes, found, strict=True)
+        probe.name: Trace(
+            t_ns=np.array([t for t, _ in found[probe.name]], dtype=np.int64),
+            value=np.array([v for _, v in found[probe.name]], dtype=np.float64),
+            unit=probe.unit,
+        )
+        for probe in probes
     }
+
+
+def _sources(probes: Sequence[Probe]) -> list[tuple[str, str]]:
+    """What is read, each once: several probes may want a number of one file."""
+    return list(dict.fromkeys(readout.split(probe.read)[:2] for probe in probes))
 
 
 def ns(seconds: float) -> int:

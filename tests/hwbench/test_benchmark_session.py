@@ -229,6 +229,17 @@ class TestProbes:
         assert 0 == raw.traces["absent"].t_ns.size
         assert (np.diff(total.t_ns) >= 0).all()
 
+    def test_rails_of_one_file_are_of_one_reading(self, start: Start, tmp_path: Path) -> None:
+        """As a Pixel's counters are: many lines of a file that is slow to read."""
+        counters = "t=123\nCH0(T=123)[S4M_VDD_CPUCL0], 4711\nCH1(T=123)[S10M_VDD_TPU], 42\n"
+        (tmp_path / "energy_value").write_text(counters)
+        rails = ("S4M_VDD_CPUCL0", "S10M_VDD_TPU", "S2S_VDD_G3D")
+        probes = [Probe(name=r, read=f"file:{tmp_path}/energy_value#{r}", unit="uj") for r in rails]
+        with start() as session:
+            found = session.idle(0.3, probes)
+        assert [{4711.0}, {42.0}, set()] == [set(found[r].value) for r in rails]
+        assert found[rails[0]].t_ns.tolist() == found[rails[1]].t_ns.tolist()
+
     def test_idle_is_read_without_work(self, start: Start, tmp_path: Path) -> None:
         """For as long as was asked."""
         (tmp_path / "rail").write_text("300\n")
@@ -241,7 +252,7 @@ class TestProbes:
         """It is a fault of the target."""
         with start() as session:
             session.load(prepared["first"])
-            with pytest.raises(ConfigError, match="nvml: is read by the agent only"):
+            with pytest.raises(ConfigError, match="nvml:power:0: is read by the agent only"):
                 session.window(["first"], SHORT, [Probe(name="gpu", read="nvml:power:0", unit="mw")])
 
 
