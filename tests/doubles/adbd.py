@@ -6,7 +6,8 @@ prints its port, and runs what it is asked for real: commands in `sh` with the s
 programs, files of the sync protocol below --root. Folders of --root hide those of the same name at the top of the file
 system, so that `/data/local/tmp` and `/sys` are the phone's. Lines on its standard input make accidents happen:
 `drop` (the connection breaks now), `drop N TEXT` (it breaks N bytes into the answer to the next service that contains
-TEXT), `leave` and `return` (unplugged and plugged in again). It ends with its input.
+TEXT), `due` (whether that is still to come), `leave` and `return` (unplugged and plugged in again). It ends with its
+input.
 
 Message: command, arg0, arg1, length, sum of the bytes, ~command, each 32 bits little-endian, then the payload.
 Source: the documents of the Android Open Source Project (`protocol.txt`, `SYNC.TXT`, `shell_protocol.h`).
@@ -370,6 +371,9 @@ async def main() -> None:
         if rest:
             count, _, text = rest.partition(" ")
             phone.drop = (int(count), text)
+        elif what == "due":
+            print(phone.drop is not None, flush=True)
+            continue
         elif what == "return":
             server = await asyncio.start_server(connected, "127.0.0.1", port)
         else:

@@ -114,6 +114,10 @@ class Phone:
         """It breaks so many bytes into the answer to the next service that contains `text`."""
         self._tell(f"drop {after_bytes} {text}")
 
+    def drop_is_due(self) -> bool:
+        """Whether what `drop_at` ordered has not happened yet."""
+        return self._ask("due") == "True"
+
     def leave(self) -> None:
         """Unplugged."""
         self._tell("leave")
@@ -136,10 +140,13 @@ class Phone:
         self._process.send_signal(signal.SIGCONT)
 
     def _tell(self, line: str) -> None:
+        assert "done" == self._ask(line)
+
+    def _ask(self, line: str) -> str:
         assert self._process.stdin is not None
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
-        assert "done" == self._line()
+        return self._line()
 
     def _line(self) -> str:
         assert self._process.stdout is not None

@@ -161,6 +161,16 @@ threads = [1]
         assert window.summary is not None and window.energy_mj is not None
         assert 1.0 < window.energy_mj / (window.summary.mean_ns / 1e6) < 1.25
 
+    @pytest.mark.parametrize("after_bytes", [4000])
+    def test_a_link_that_breaks_under_the_tool_costs_the_open_cell_only(
+        self, after_bytes: int, android: Path, phone: Phone, root: Path
+    ) -> None:
+        """The phone is found again, its tool called again, and the table is whole."""
+        phone.drop_at("benchmark_model", after_bytes=after_bytes)
+        (row,) = _profiled(android, root, "--sessions", "1", "--unit", "npu")
+        assert ("npu", "1") == (row["unit"], row["sessions"])
+        assert not phone.drop_is_due()
+
     def test_a_phone_that_is_away_is_one_line(
         self, android: Path, phone: Phone, root: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
