@@ -75,7 +75,9 @@ class Equipment:
         name = f"runtime {section.kind}"
         try:
             module, options = plugin_options(self._target, "hwbench.backends", section.kind, section.options)
-            session = module.open(options, self._link).session(self._link, self._target.settings(section.kind)[0])
+            backend, setting = module.open(options, self._link), self._target.settings(section.kind)[0]
+            backend.formats(setting.precision)  # a compiler that this machine lacks is told here, not after an export
+            session = backend.session(self._link, setting)
         except (HwbenchError, OSError) as error:
             advice = "" if isinstance(error, ConfigError) else self._install()
             yield Check(name=name, state="failed", found=str(error), advice=advice)

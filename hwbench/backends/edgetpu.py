@@ -75,10 +75,14 @@ class EdgeTpu:
         self._compiler: _Compiler | None = None
 
     def formats(self, precision: str) -> tuple[str, ...]:
-        """`tflite_int8` for int8, all that the chip computes; ConfigError for anything else."""
+        """`tflite_int8` for int8, all that the chip computes.
+
+        ConfigError for anything else, and where this machine has no compiler: before hours of exporting, not after.
+        """
         if precision not in _FORMATS:
             # The nearest name of a float precision says nothing; what the chip can does.
             raise ConfigError(f"edgetpu: computes in int8 only, not in {precision!r}{nearest(precision, _FORMATS)}")
+        _program(self._options.compiler)
         return _FORMATS[precision]
 
     def prepare(self, link: Link, bundle: Bundle, workload: Workload, setting: Setting) -> Prepared:
@@ -160,12 +164,7 @@ class _Compiler:
     """The program `edgetpu_compiler` of this machine, and what it has compiled before."""
 
     def __init__(self, options: Options) -> None:
-        program = shutil.which(options.compiler)
-        if program is None:
-            raise ConfigError(
-                f"edgetpu: no program {options.compiler!r} on this machine (there is one for x86-64 Debian and Ubuntu "
-                "only); install it as coral.ai/docs/edgetpu/compiler says, or name it in the backend's options"
-            )
+        program = _program(options.compiler)
         self._argv = [program, "-s"]
         if options.min_runtime_version is not None:
             self._argv += ["-m", str(options.min_runtime_version)]
@@ -214,6 +213,17 @@ class _Compiler:
             raise ConfigError(f"edgetpu: {argv[0]} does not start ({error.strerror})") from error
         except subprocess.TimeoutExpired as error:
             raise PermanentDeviceError(f"edgetpu: {argv[0]} did not end within {timeout_s:g} s") from error
+
+
+def _program(name: str) -> str:
+    """Where the compiler is; ConfigError where it is not."""
+    found = shutil.which(name)
+    if found is None:
+        raise ConfigError(
+            f"edgetpu: no program {name!r} on this machine (there is one for x86-64 Debian and Ubuntu only); "
+            "install it as coral.ai/docs/edgetpu/compiler says, or name it in the backend's options"
+        )
+    return found
 
 
 def _kept(folder: Path, files: Sequence[Path]) -> tuple[CompilerLog, list[Path]] | None:

@@ -230,9 +230,12 @@ def test_a_float_file_is_refused_in_the_compilers_words(backend: edgetpu.EdgeTpu
 
 
 def test_a_machine_without_the_compiler_says_where_to_get_it(link: Link, bundle: Bundle) -> None:
-    """It is the user's machine that lacks it, not the board."""
+    """It is the user's machine that lacks it, not the board; asked for a format it says so, before any export."""
+    backend = edgetpu.open({"compiler": "edgetpu_compiler-x"})
     with pytest.raises(ConfigError, match=r"no program 'edgetpu_compiler-x'.*coral\.ai"):
-        edgetpu.open({"compiler": "edgetpu_compiler-x"}).prepare(link, bundle, bundle.workload("first"), NPU)
+        backend.formats("int8")
+    with pytest.raises(ConfigError, match=r"no program 'edgetpu_compiler-x'.*coral\.ai"):
+        backend.prepare(link, bundle, bundle.workload("first"), NPU)
 
 
 def test_another_program_of_that_name_is_refused(link: Link, bundle: Bundle) -> None:
@@ -303,6 +306,18 @@ def test_a_users_file_is_profiled_and_what_runs_on_the_processor_is_flagged(
     (row,) = LatencyTable.read(place / "tables" / "desk" / "edgetpu-hard").row.values()
     assert "partly_on_cpu" in row.flags
     assert 0 == _profile("soft.tflite")
+
+
+def test_doctor_names_a_compiler_that_is_missing(
+    coral: Callable[[str], Path], program: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The board is well; what is missing is missing here."""
+    coral("")
+    command.run(hwbench, "hwbench", ("doctor", "--target", "desk"))
+    assert "ok    runtime edgetpu" in capsys.readouterr().out
+    program.unlink()
+    assert 1 == command.run(hwbench, "hwbench", ("doctor", "--target", "desk"))
+    assert "FAIL  runtime edgetpu: edgetpu: no program" in capsys.readouterr().out
 
 
 def test_what_does_not_fit_the_board_is_one_line(
