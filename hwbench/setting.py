@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 from hwbench.errors import ConfigError
@@ -60,6 +61,15 @@ def parse_clocks(text: str) -> Clocks:
     if len({name for name, _ in clocks}) != len(clocks):
         raise ConfigError(f"operating point {text!r} sets one clock twice")
     return tuple(sorted(clocks, key=lambda c: c[0]))
+
+
+def grid_points(text: str) -> list[Clocks]:
+    """Every operating point of a grid `emc=1331.2,1866;gpu=114.75,727`; ConfigError names a part that is wrong."""
+    axes: list[list[tuple[str, float | str]]] = []
+    for part in filter(None, text.split(";")):
+        name, _, values = part.partition("=")
+        axes.append([pair for value in values.split(",") for pair in parse_clocks(f"{name}={value}")])
+    return [tuple(sorted(point, key=lambda c: c[0])) for point in itertools.product(*axes)] if axes else []
 
 
 def _number(value: float | str) -> str:

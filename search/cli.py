@@ -125,8 +125,9 @@ def train(space: str, dataset: str | None, seed: int, out: Path | None, must_res
 @click.option("--table", type=click.Path(path_type=Path), help="table  [default: TARGET/BACKEND-SPACE.csv]")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="supernet  [default: the one that ships]")
 @click.option("--dataset", help="images to answer  [default: those of the space]")
-@click.option("--unit", help="processor, where the table has several")
-@click.option("--precision", help="number format, where the table has several")
+@click.option("--simulate", is_flag=True, help="search the target's simulated table, also where a measured one is")
+@click.option("--unit", help="processor, where the table has several  [default: the target's first]")
+@click.option("--precision", help="number format, where the table has several  [default: fp32 where there is]")
 @click.option("--threads", type=click.IntRange(min=1), help="threads, where the table has several")
 @click.option("--strategy", default="nested", show_default=True, help="how to search: nested, random")
 @click.option("--problem", default="exits", show_default=True, help="what to search: exits")
@@ -143,6 +144,7 @@ def run(
     unit: str | None,
     precision: str | None,
     threads: int | None,
+    simulate: bool,
     workers: int | None,
     out: Path | None,
     as_json: bool,
@@ -154,9 +156,14 @@ def run(
     **asked: Any,
 ) -> None:
     """Search the trade-off of accuracy and each OBJECTIVE. Goes on where an equal search was interrupted."""
+    from hwbench.target import SIMULATOR
     from search.launch import configure, open_problem
     from search.run import Run
 
+    if simulate and asked["backend"] not in (None, SIMULATOR):
+        raise ConfigError(f"--simulate searches the table of {SIMULATOR}, not of {asked['backend']}; give one")
+    if simulate:
+        asked["backend"] = SIMULATOR
     given = {"latency_ms": latency_ms, "energy_mj": energy_mj, "size_bytes": size_bytes, "memory_bytes": memory_bytes}
     given["accuracy"] = accuracy
     limits = {m: x * factor for m, factor, _ in _LIMITS.values() if (x := given[m]) is not None}
@@ -169,6 +176,7 @@ def run(
         **asked,
     )
     name = f"{'-'.join(objectives)}-{Path(config.space).stem}-{config.target}-{config.seed}"
+    name += "-simulated" if config.backend == SIMULATOR else ""
     # Opened before the folder is made: what cannot be searched leaves nothing behind.
     problem = open_problem(config)
     with Run.start(out or Path("runs") / name, config) as opened:

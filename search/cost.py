@@ -74,7 +74,7 @@ class Costs:
         for metric in TABLE_METRICS:
             try:
                 rows, origin = table.rows(metric, keys, settings)
-                parts = [table.composition(metric, setting) for setting in settings]
+                parts = table.composition_at(metric, settings)
             except (MissingRows, ConfigError):
                 if metric in needed:
                     raise

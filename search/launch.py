@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from hwbench.fault import explain
 from hwbench.provenance import command_line, commit
 from hwbench.resources import find_table
 from hwbench.table import LatencyTable
+from hwbench.target import SIMULATOR, Target
 from hwbench.target_file import find_target
 from models.space import load_space
 from search.engine import Engine
@@ -27,6 +29,8 @@ from search.problem import Problem
 from search.run import Config, Journal, Pinned, Run, Watcher, drive
 from search.strategy import Budget, Strategy
 from search.task import File, array_sha256
+
+logger = logging.getLogger(__name__)
 
 BUDGETS = {
     "small": Budget(outer_generations=3, outer_population=10, survivors=3, inner_generations=20, inner_population=50),
@@ -60,9 +64,11 @@ def configure(
     if budget not in BUDGETS:
         raise ConfigError(f"unknown budget {budget!r}{nearest(budget, BUDGETS)}")
     board = find_target(target)
-    section = board.backend_section(backend)
     found = load_space(space)
-    file = table or find_table(board.name, section.kind, found.name)
+    file = table or choose_table(board, found.name, backend)
+    read = LatencyTable.read(file)
+    if table is not None and backend not in (None, read.origin.backend):
+        raise ConfigError(f"{table} is of {read.origin.backend}, not of {backend}; leave --backend out")
     dataset = dataset or default_dataset(found.name)
     return Config(
         version=commit() or "",
@@ -72,18 +78,60 @@ def configure(
         objectives=tuple(objectives),
         constraints=dict(limits),
         problem=problem,
-        options=dict(options),
+        options=completed(options, board, read),
         strategy=strategy,
         space=space if space == found.name else str(Path(space).resolve()),
         space_sha256=found.digest(),
         target=board.name,
-        backend=section.kind,
+        backend=read.origin.backend,
         dataset=dataset,
         dataset_sha256=dataset_sha256(dataset),
         budget=BUDGETS[budget],
-        table=Pinned(path=file.resolve(), sha256=LatencyTable.read(file).sha256),
+        table=Pinned(path=file.resolve(), sha256=read.sha256),
         checkpoint=pin(checkpoint or default_checkpoint(found.name), found.name),
     )
+
+
+def choose_table(board: Target, space: str, backend: str | None) -> Path:
+    """The table of a board and space: of that backend, else of the board's first, else the simulated one.
+
+    Raises ConfigError with the command that makes it.
+    """
+    if backend == SIMULATOR:
+        return find_table(board.name, SIMULATOR, space)
+    section = board.backend_section(backend)
+    try:
+        return find_table(board.name, section.kind, space)
+    except ConfigError as missing:
+        if backend is not None or not board.simulation:
+            raise
+        try:
+            file = find_table(board.name, SIMULATOR, space)
+        except ConfigError:
+            raise ConfigError(f"{missing}, or without a board with --simulate") from None
+        logger.warning(
+            "nobody measured %s with %s yet: searching the simulated table %s", board.name, section.kind, file
+        )
+        return file
+
+
+def completed(options: Mapping[str, Any], board: Target, table: LatencyTable) -> dict[str, Any]:
+    """The options with what the board decides where they are silent.
+
+    Of several processors the board's first, in fp32 where it has that. With models between clocks the whole grid.
+    """
+    told = dict(options)
+    units = {s.unit for s in table.settings}
+    if "unit" not in told and len(units) > 1:
+        order = [unit for section in board.backend for unit in section.units]
+        told["unit"] = min(units, key=lambda unit: (order.index(unit) if unit in order else len(order), unit))
+    precisions = [s.precision for s in table.settings if s.unit == told.get("unit", s.unit)]
+    if "precision" not in told and precisions and "fp32" not in precisions:
+        told["precision"] = precisions[0]
+    unit = told.get("unit", next(iter(units), ""))
+    if table.clock_models and board.grid(unit):
+        told["grid"] = board.grid(unit)
+    return told
 
 
 def check_unchanged(config: Config) -> None:

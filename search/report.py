@@ -9,6 +9,7 @@ import numpy as np
 from hwbench.fit import samples
 from hwbench.page import Block, Fact, Figure, Page, Section, Table, Text
 from hwbench.table import LatencyTable
+from hwbench.target import SIMULATOR
 from search import figures, verify
 from search.found import Found
 from search.front import NEAR
@@ -150,6 +151,10 @@ def _designs(found: Found) -> Table:
 
 def _promise(found: Found) -> list[Block]:
     if not found.verified:
+        if found.run.config.backend == SIMULATOR:
+            return [
+                Text(text="Simulated: an analytic board, nothing of this was measured, and nothing can be verified.")
+            ]
         return [Text(text=f"Not verified yet: search verify {found.run.folder} --designs 10")]
     predicted = np.array([v.promised["latency_ms"] for v in found.verified])
     values = [v.latency_ms for v in found.verified]

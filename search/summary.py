@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from hwbench.target import SIMULATOR
 from search.front import NEAR, Front, Promise
 from search.run import Run
 
@@ -53,13 +54,21 @@ class Summary:
             best = max(promises, key=lambda p: p.metrics["accuracy"])
             near = next(p for p in promises if p.metrics["accuracy"] >= best.metrics["accuracy"] - NEAR)
             evidence = {o.name: str(near.evidence[o.name]) for o in self.front.objectives[1:]}
+            simulated = self.run.config.backend == SIMULATOR
+            target = self.run.config.target
+            verify = (
+                f"hwbench profile --target {target}: measure it"
+                if simulated
+                else f"search verify {folder} --designs 10"
+            )
             lines += [
                 f"surest    {self._said(best)}",
                 f"near it   {self._said(near)}",
                 f"cheapest  {self._said(promises[0])}",
                 f"evidence  accuracy on val; {', '.join(f'{name} {e}' for name, e in evidence.items())}",
+                *([f"simulated {target} is an analytic board here: nothing of this was measured"] if simulated else []),
                 "",
-                f"next: search verify {folder} --designs 10",
+                f"next: {verify}",
                 f"      search report {folder}",
             ]
         return "\n".join(lines)

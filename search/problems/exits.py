@@ -6,7 +6,8 @@ each exit and the final classifier answer on `val`; the table says what the segm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +15,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwbench.errors import ConfigError
-from hwbench.setting import Setting
+from hwbench.setting import Setting, grid_points
 from hwbench.store import Result
 from hwbench.table import LatencyTable
 from models.space import Space, load_space
 from search.cascade import Cascade, quantile_levels
-from search.cost import Costs
+from search.cost import TABLE_METRICS, Costs
 from search.design import Design, Stage
 from search.objective import Constraint, Objective, by_metric, objectives
 from search.task import File, Task
@@ -35,7 +36,9 @@ class Options(BaseModel):
     checkpoint: the supernet's weights.  dataset: a name in models.datasets.
     objectives: as on the command line (`latency`, `energy`), accuracy is always the first.
     constraints: limit by metric (`latency_ms`), at most, or at least for accuracy.
-    unit, threads: which of the table's settings; needed only where it has several. The clocks are searched.
+    unit, precision, threads: which of the table's settings; needed only where it has several. The clocks are searched.
+    grid: their values, `emc=1331.2,1866;gpu=114.75,727`: the points at which the table answers, also those between the
+    measured ones; empty = the measured ones only.
     levels: thresholds that an exit can choose from.  seed: of the exits' training.
     """
 
@@ -51,6 +54,7 @@ class Options(BaseModel):
     unit: str | None = None
     precision: str = "fp32"
     threads: int | None = None
+    grid: str = ""
     router: Literal["max_softmax"] = "max_softmax"
     levels: int = Field(default=16, ge=1, le=255)
     seed: int = 0
@@ -69,7 +73,9 @@ class Exits:
         table = _table(options, self.space)
         wanted = (*self.objectives, *(c.objective for c in self.constraints))
         try:
-            self.costs = Costs.of(self.space, table, points(table, options), ["latency_ms", *(o.name for o in wanted)])
+            needed = ["latency_ms", *(o.name for o in wanted)]
+            keys = [block.key for block in self.space.blocks]
+            self.costs = Costs.of(self.space, table, points(table, options, keys, needed), needed)
             self._checkpoint = File.of(options.checkpoint)
         except OSError as error:
             raise ConfigError(
@@ -174,9 +180,12 @@ def open(options: Options) -> Exits:
     return Exits(options)
 
 
-def points(table: LatencyTable, options: Options) -> tuple[Setting, ...]:
+def points(
+    table: LatencyTable, options: Options, keys: Sequence[str] = (), metrics: Sequence[str] = ()
+) -> tuple[Setting, ...]:
     """The operating points of the chosen unit, precision and threads: settings that differ in their clocks only.
 
+    keys, metrics: blocks and columns that a point between the measured ones must be answered for.
     In ascending order of their frequencies, so that neighbours are alike. Clocks as found are a point only where no
     clocks were set. Raises ConfigError naming the settings to choose from.
     """
@@ -195,7 +204,11 @@ def points(table: LatencyTable, options: Options) -> tuple[Setting, ...]:
             "several settings fit; choose unit and threads" if kinds else "no row has the unit, precision and threads"
         )
         raise ConfigError(f"{table.name}: {which} (known: {known})")
-    return tuple(sorted((s for s in alike if s.clocks), key=_frequencies)) or tuple(alike)
+    offered = [replace(alike[0], clocks=clocks) for clocks in grid_points(options.grid)]
+    for metric in TABLE_METRICS:
+        if offered and metric in metrics:
+            offered = [s for s, told in zip(offered, table.answers(metric, keys, offered), strict=True) if told]
+    return tuple(sorted({*offered, *(s for s in alike if s.clocks)}, key=_frequencies)) or tuple(alike)
 
 
 def _frequencies(setting: Setting) -> list[tuple[float, str]]:
