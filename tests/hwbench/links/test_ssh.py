@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ class TestSsh(LinkContract):
         for given in ("hwbench-test-absent", "~/hwbench-test-absent"):
             with ssh.open(sshd.options(workdir=given, python=None)) as link:
                 assert "python3" == link.python
-                assert f"{home}/hwbench-test-absent" == link._workdir
+                assert f"{home}/hwbench-test-absent" == link._there.workdir
 
     def test_the_python_of_the_boards_environment_is_used_where_it_is(self, sshd: Sshd) -> None:
         """The one that `hwbench setup` made; one that is named wins."""
@@ -202,8 +203,7 @@ class TestRoot:
         sudo.chmod(0o755)
         with ssh.open(sshd.options()) as link:
             link.run(["true"], timeout_s=10)
-            link._path = f"{programs}:{link._path}"
-            link._is_root = False
+            link._there = replace(link._there, path=f"{programs}:{link._there.path}", is_root=False)
             yield link
 
     def test_a_command_as_root_goes_through_sudo(self, link: SshLink) -> None:
@@ -221,7 +221,7 @@ class TestRoot:
         """Clocks without root are one clear error."""
         with ssh.open(sshd.options()) as link:
             path = link.workdir() + "/clock"
-            link._is_root, link._path = False, "/hwbench-nothing:/bin:/usr/bin"
+            link._there = replace(link._there, is_root=False)
             if link.run(["sudo", "-n", "true"], timeout_s=10).returncode == 0:
                 pytest.skip("this user may sudo here")
             with pytest.raises(PermanentDeviceError, match="hwbench setup"):
@@ -316,7 +316,8 @@ class TestKeys:
         agent = subprocess.Popen([needs("ssh-agent"), "-D", "-a", str(socket)], stdout=subprocess.DEVNULL)
         try:
             monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-            _until(socket.exists)
+            listing = [needs("ssh-add"), "-l"]
+            assert _until(lambda: subprocess.run(listing, capture_output=True).returncode != 2)
             subprocess.run([needs("ssh-add"), "-q", str(sshd.key_file)], check=True)
             with ssh.open(sshd.options(key_file=None)) as link:
                 assert 0 == link.run(["true"], timeout_s=10).returncode
@@ -395,6 +396,17 @@ class TestAccidents:
         assert [] == list(files.glob("*.bin"))
         assert file.read_bytes() == Path(link.push(file)).read_bytes()
 
+    def test_what_was_left_half_sent_is_taken_away_in_time(self, link: SshLink, tmp_path: Path) -> None:
+        """But not what somebody may still be sending."""
+        files = Path(link.workdir()) / "files"
+        for name in ("old.part", "new.part"):
+            (files / name).write_bytes(b"half")
+        an_hour_ago = time.time() - 3700
+        os.utime(files / "old.part", (an_hour_ago, an_hour_ago))
+        (tmp_path / "file.bin").write_bytes(b"whole")
+        pushed = Path(link.push(tmp_path / "file.bin"))
+        assert {"new.part", pushed.name} == {file.name for file in files.iterdir()}
+
     def test_a_connection_lost_in_the_middle_of_a_line_is_transient(self, link: SshLink, sshd: Sshd) -> None:
         """Half an answer is none, and no word of the agent's."""
         pipe = link.spawn(["sh", "-c", f"printf half; exec {NAP}.125"], env={})
@@ -424,7 +436,7 @@ class TestAccidents:
         calls: tuple[Callable[[], object], ...] = (
             lambda: link.run(["true"], timeout_s=0.3),
             lambda: link.read("/proc/version", timeout_s=0.3),
-            lambda: link.write(f"{link._workdir}/note", b"x", timeout_s=0.3),
+            lambda: link.write(f"{link._there.workdir}/note", b"x", timeout_s=0.3),
             lambda: link.push(tmp_path / "small.bin", timeout_s=0.3),
             lambda: link.push(tmp_path / "large.bin", timeout_s=0.3),
             lambda: link.pull("/proc/version", tmp_path / "back", timeout_s=0.3),
