@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types imports bench clean
+.PHONY: help venv demo test lint types imports bench tables clean
 
 help:
 	@echo "make demo     profile this machine, search, verify, report (installs what it needs first)"
@@ -13,6 +13,7 @@ help:
 	@echo "make venv     only make $(VENV), with the versions of constraints.txt"
 	@echo "make lint | types | imports    ruff; mypy; import-linter"
 	@echo "make bench    the figures the project promises, measured here"
+	@echo "make tables   make the simulated tables that ship again, each by the command it names"
 
 venv: $(STAMP)
 
@@ -42,6 +43,13 @@ imports: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pytest tests/benchmarks
+
+# Each table names the command that made it; what comes out is the same to the byte.
+tables: $(STAMP)
+	@set -e; for file in latency_tables/*/roofline-*.toml; do \
+		words=$$(sed -n 's/^command = "hwbench \(.*\)"$$/\1/p' "$$file"); \
+		echo "hwbench $$words"; $(BIN)/hwbench $$words --fresh >/dev/null; \
+	done
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .tox .hypothesis .benchmarks .import_linter_cache

@@ -108,7 +108,10 @@ def profile(
     store_file = folder / "store.sqlite"
     _make_room(store_file, resume=resume, fresh=fresh)
     settings = job.settings
-    with Store(store_file) as store, open_boards(job.target, backend=job.backend, link=link, wait=wait) as boards:
+    with (
+        Store(store_file, durable=not job.target.simulates) as store,
+        open_boards(job.target, backend=job.backend, link=link, wait=wait) as boards,
+    ):
         check_clocks(boards, settings)
         phase("exporting")
         bundle = job.source.bundle(

@@ -77,13 +77,15 @@ class Fact:
 class Store:
     """An open store; a context manager. Threads may share it: one is served after the other.
 
+    durable: what was put survives a power cut, not only a kill; what is simulated again at once need not.
     read_only: no lock is taken and nothing is written; several readers and one writer live together.
     Raises ConfigError when the file belongs to another program, is cut short or damaged, was written by another
     version, or is held by another writer.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, durable: bool = True) -> None:
         self.path = path
+        self._durable = durable
         self._turn = threading.RLock()
         self._lock: Lock | None = None
         if read_only:
@@ -136,8 +138,8 @@ class Store:
         if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("the file is damaged")
         if not read_only:
-            # A measurement is dear and a sync is cheap: survive a power cut, not only a kill.
-            db.execute("PRAGMA synchronous = FULL")
+            # A measurement is dear and a sync is cheap.
+            db.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
 
     def __enter__(self) -> Store:
         return self
