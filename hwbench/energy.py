@@ -17,7 +17,7 @@ from hwbench.workload import Workload
 MIN_SAMPLES = 20
 # A window repeats the same work, so a short hole hides nothing; one longer than this share of it might.
 _MAX_GAP = 0.2
-# A change this many times the usual one between two samples is where the work begins or ends.
+# A bend of the curve this many times the usual one is where the work begins or ends.
 _JUMP = 3.0
 _BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 
@@ -144,11 +144,11 @@ def _area_mj(t_s: np.ndarray, power_mw: np.ndarray, duration_s: float) -> float:
     """Trapezoid over the samples inside, and over what is left to both edges."""
     first, last = _inside(t_s, duration_s)
     inside_s, inside_mw = t_s[first:last], power_mw[first:last]
-    usual = float(np.median(np.abs(np.diff(inside_mw))))
+    usual = _usual_bend(inside_mw)
 
     def edge(beyond_s: np.ndarray, beyond_mw: np.ndarray, times_s: np.ndarray, values_mw: np.ndarray) -> float:
         """Power at time 0, before times_s[0]: from the samples around it, if they belong together."""
-        if beyond_s.size and abs(beyond_mw[0] - values_mw[0]) <= _JUMP * usual:
+        if beyond_s.size and abs(beyond_mw[0] - _continued(times_s, values_mw, beyond_s[0])) <= _JUMP * usual:
             return float(np.interp(0.0, [beyond_s[0], times_s[0]], [beyond_mw[0], values_mw[0]]))
         return _continued(times_s, values_mw, 0.0)
 
@@ -168,13 +168,14 @@ def _counted_mj(t_s: np.ndarray, counter_mj: np.ndarray, duration_s: float) -> f
     inside_s, inside_mj = t_s[first:last], counter_mj[first:last]
     # Mean power between neighbours, as if read in the middle of them.
     power_mw, middle_s = np.diff(inside_mj) / np.diff(inside_s), (inside_s[1:] + inside_s[:-1]) / 2
-    usual = float(np.median(np.abs(np.diff(power_mw))))
+    usual = _usual_bend(power_mw)
 
     def missing(gap_s: float, around_mw: float | None, times_s: np.ndarray, values_mw: np.ndarray) -> float:
         """Energy from an edge to the first sample inside; around_mw: mean power from the sample before to that one."""
-        if around_mw is not None and abs(around_mw - values_mw[0]) <= _JUMP * usual:
+        expected_mw = _continued(times_s, values_mw, times_s[0] - (times_s[1] - times_s[0] + gap_s) / 2)
+        if around_mw is not None and abs(around_mw - expected_mw) <= _JUMP * usual:
             return gap_s * around_mw
-        return gap_s * _continued(times_s, values_mw, times_s[0] - (times_s[1] - times_s[0] + gap_s) / 2)
+        return gap_s * expected_mw
 
     def around(low: int, high: int) -> float | None:
         known = low >= 0 and high < t_s.size
@@ -189,6 +190,11 @@ def _counted_mj(t_s: np.ndarray, counter_mj: np.ndarray, duration_s: float) -> f
 def _inside(t_s: np.ndarray, duration_s: float) -> tuple[int, int]:
     """Slice of the samples between the edges; one right on an edge may belong to either side, so to neither."""
     return int(np.searchsorted(t_s, 0.0, side="right")), int(np.searchsorted(t_s, duration_s))
+
+
+def _usual_bend(values: np.ndarray) -> float:
+    """How far a sample usually lies from the line through the two before it."""
+    return float(np.median(np.abs(np.diff(values, 2))))
 
 
 def _continued(times_s: np.ndarray, values: np.ndarray, at_s: float) -> float:
