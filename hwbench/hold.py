@@ -75,7 +75,10 @@ class Hold:
                 self.recover(within_s=within_s, sleep=time.sleep)
                 self._point.put_back()
         except DeviceError as error:
-            told = f"{self._board} was left with its clocks set ({error}); when it answers again: {way_out}"
+            told = (
+                f"{self._board} was left with its clocks set ({error}); whoever opens it next puts them back, "
+                f"as does: {way_out}"
+            )
             if not quiet:
                 raise type(error)(told) from error
             logger.error("%s", told)

@@ -161,9 +161,26 @@ def test_kill_inside_a_cell_repeats_only_that_cell(
     kills = _Kills(sshd, tmp_path)
     # Let pass: the question who is there, and the control.
     killer = _Killer([kills.link, kills.agent, kills.daemon], step, later)
-    with Store(tmp_path / "store.sqlite") as store, open_board(remote()) as board:
+    with Store(tmp_path / "store.sqlite") as store, open_board(remote("")) as board:
         _measure(board, matmul_bundle(tmp_path / "bundle", [4, 8, 16, 32]), _POINTS[:1], store, killer)
     assert killer.killed == ["link", "agent", "daemon"]
+    _check_as_found(tmp_path)
+
+
+def test_link_that_hangs_for_a_while_costs_nothing(remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path) -> None:
+    """SIGSTOP of sshd in three windows: the agent measures on, and its answers come when the link goes on."""
+
+    def hang() -> None:
+        sshd.stop()
+        timer = threading.Timer(_DOWN_S, sshd.go_on)
+        timer.start()
+        _restarts.append(timer)
+
+    killer = _Killer([hang] * 3, "window", later=1)
+    with Store(tmp_path / "store.sqlite") as store, open_board(remote("")) as board:
+        _measure(board, matmul_bundle(tmp_path / "bundle", [4, 8, 16]), _POINTS[:1], store, killer)
+        assert len(list(journal.sessions(store))) == 1
+    assert killer.killed == ["hang"] * 3
     _check_as_found(tmp_path)
 
 
@@ -189,7 +206,7 @@ def test_kill_while_the_first_clock_is_set(
 ) -> None:
     """The record is whole or it is not there, and then no clock was touched."""
     killer = _Killer([getattr(_Kills(sshd, tmp_path), kind)], step)
-    with Store(tmp_path / "store.sqlite") as store, open_board(remote()) as board:
+    with Store(tmp_path / "store.sqlite") as store, open_board(remote("")) as board:
         _measure(board, matmul_bundle(tmp_path / "bundle", [4]), _POINTS[1:2], store, killer)
     assert killer.killed == [kind]
     _check_as_found(tmp_path)
@@ -202,7 +219,7 @@ def test_kill_while_the_board_is_left(
 ) -> None:
     """Its clocks are put back all the same, before anybody else can have it."""
     killer = _Killer([getattr(_Kills(sshd, tmp_path), kind)], step)
-    with open_board(remote()) as board:
+    with open_board(remote("")) as board:
         board.apply(_POINTS[1])
         board.link.at = killer
     assert killer.killed == [kind]
@@ -280,7 +297,7 @@ def test_fifty_kills_at_random_moments_of_a_long_sweep(
     thread = threading.Thread(target=kill_all)
     thread.start()
     points = [_point(gpu=gpu, mode=mode) for gpu in (300.0, 600.0) for mode in (10.0, 20.0)]
-    with Store(tmp_path / "store.sqlite") as store, open_board(remote()) as board:
+    with Store(tmp_path / "store.sqlite") as store, open_board(remote("")) as board:
         _measure(board, matmul_bundle(tmp_path / "bundle", range(4, 54)), points, store, killer)
         thread.join()
     assert killed.total() == 50

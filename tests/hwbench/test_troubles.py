@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hwbench import journal
+from hwbench import board_lock, hold, journal
 from hwbench.board import open_board
-from hwbench.errors import ConfigError, PermanentDeviceError
+from hwbench.errors import ConfigError, PermanentDeviceError, TransientDeviceError
 from hwbench.setting import Setting
 from hwbench.store import Store
 from hwbench.workload import Bundle
@@ -209,4 +210,29 @@ def test_lock_lost_unseen_is_taken_again_before_clocks_are_set(tmp_path: Path) -
         with pytest.raises(ConfigError, match="board desk is in use"), open_board(board.target):
             pass
     board.link.end()
+    assert clocks(tmp_path) == ("10", "300")
+
+
+def test_board_that_somebody_took_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The link was away for long: whoever came put our clocks back and set his own, and those are not touched."""
+    monkeypatch.setattr(hold, "RECONNECT_S", 0.0)
+    monkeypatch.setattr(hold, "LEAVE_S", 0.0)
+    monkeypatch.setattr(board_lock, "_GRACE_S", 0.2)
+    options = {"workdir": str(tmp_path / "board")}
+    theirs = desk(tmp_path, links=[link_section("local", options)])
+    ours = desk(tmp_path, links=[link_section("cut", options)])
+    with ExitStack() as stack:
+        with pytest.raises(TransientDeviceError, match=r"get it back .*in use by process"), open_board(ours) as board:
+            board.apply(_FAST[0])
+            board.link.cut()
+            board.link.end()
+            other = stack.enter_context(open_board(theirs))
+            assert set(other.put_back) == {"gpu", "mode"}
+            other.apply(Setting(unit="cpu", precision="fp32", threads=1, clocks=(("mode", 20.0),)))
+            board.link.mend()
+            board.apply(_FAST[0])
+        assert "left with its clocks set" in caplog.text
+        assert clocks(tmp_path) == ("20", "300")
     assert clocks(tmp_path) == ("10", "300")
