@@ -24,7 +24,7 @@ from hwbench.hold import Hold
 from hwbench.link import Link
 from hwbench.meter import Meter
 from hwbench.operating_point import OperatingPoint
-from hwbench.reading import read_probe
+from hwbench.reading import read_probe, read_probes
 from hwbench.restore import RestoreRecord
 from hwbench.session import Hello, Prepared, Session, WindowSpec
 from hwbench.setting import Setting
@@ -170,7 +170,7 @@ class Board:
 
     def read_sensors(self) -> tuple[dict[str, float], dict[str, float]]:
         """(temperatures in °C, other sensors as they read) by name; one that does not answer now is left out."""
-        values = {probe: self._read(probe) for probe in self.sensors}
+        values = dict(zip(self.sensors, read_probes(self.link, self.sensors), strict=True))
         temps = {p.name: v * _TO_C[p.unit] for p, v in values.items() if v is not None and p.unit in _TO_C}
         others = {p.name: v for p, v in values.items() if v is not None and p.unit not in _TO_C}
         return temps, others
@@ -256,7 +256,8 @@ def open_board(target: Target, *, backend: str | None = None, link: int = 0, wai
                 put_back=put_back,
             )
             board.meter = _meter(target, opened)
-            board.sensors = tuple(p for p in target.sensor if board._read(p) is not None)
+            told = zip(target.sensor, read_probes(opened, target.sensor), strict=True)
+            board.sensors = tuple(probe for probe, value in told if value is not None)
             failed = True
             try:
                 yield board
