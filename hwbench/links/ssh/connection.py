@@ -55,8 +55,7 @@ class Connection:
             try:
                 channel.invoke_subsystem("sftp")
             except paramiko.SSHException as error:
-                if not self.alive:
-                    raise
+                self._transport.open_session().close()  # raises where it is the whole connection that went
                 raise PermanentDeviceError(
                     f"{self.place}: its sshd offers no sftp; add `Subsystem sftp internal-sftp` to its sshd_config"
                 ) from error
@@ -83,7 +82,7 @@ class Connection:
         except paramiko.ChannelException as error:
             raise TransientDeviceError(f"{self.place}: its sshd opens no further channel ({error.text})") from error
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if isinstance(error, OSError) and self.alive and not expired.is_set():
+            if isinstance(error, OSError) and self._sftp_open() and not expired.is_set():
                 raise  # what sftp says of a file
             self.close()
             said = f"no answer within {timeout_s:g} s" if expired.is_set() else f"the connection was lost{_why(error)}"
@@ -95,6 +94,9 @@ class Connection:
         """End it; harmless when it has ended."""
         self._end_socket()
         self._client.close()
+
+    def _sftp_open(self) -> bool:
+        return self._sftp is not None and not self._sftp.get_channel().closed
 
     def _end_socket(self) -> None:
         with contextlib.suppress(OSError):  # it has ended already
