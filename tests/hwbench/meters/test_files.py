@@ -14,8 +14,12 @@ from hwbench.links import local
 from hwbench.measurement import Trace
 from hwbench.meter import Meter
 from hwbench.meters import files
+from hwbench.reading import read_probe
+from hwbench.resources import targets_dir
+from hwbench.target_file import read_target
 from tests.contracts.meter import MeterContract
 from tests.doubles import vcgencmd
+from tests.doubles.sysfs import Tree, TreeLink
 
 
 def _rail(folder: Path, name: str, content: str = "1000") -> str:
@@ -189,3 +193,39 @@ def _write(folder: Path, **files: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_text(content + "\n")
+
+
+# What the boards' own INA3221 call their rails: JetPack 4 shows power, JetPack 5 voltage and current.
+_JETSONS = {
+    "jetson-nano": (4, ["POM_5V_IN", "POM_5V_GPU", "POM_5V_CPU"]),
+    "jetson-tx2": (4, ["VDD_SYS_GPU", "VDD_SYS_SOC", "VDD_4V0_WIFI", "VDD_IN", "VDD_SYS_CPU", "VDD_SYS_DDR"]),
+    "jetson-agx-xavier": (5, ["GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"]),
+    "jetson-orin-nano": (5, ["VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"]),
+}
+
+
+@pytest.mark.parametrize("name", _JETSONS)
+def test_shipped_jetsons_find_the_rails_that_they_name(name: str, tmp_path: Path) -> None:
+    """Their own [[meter]], on sensors of three channels each."""
+    jetpack, labels = _JETSONS[name]
+    tree = Tree(tmp_path / "tree")
+    for number, label in enumerate(labels):
+        channel = number % 3 + (jetpack > 4)
+        device = f"/sys/bus/i2c/devices/1-004{number // 3}"
+        if jetpack == 4:
+            tree.file(f"{device}/iio:device{number // 3}/rail_name_{channel}", f"{label}\n")
+            tree.file(f"{device}/iio:device{number // 3}/in_power{channel}_input", f"{1000 * (number + 1)}\n")
+        else:
+            folder = f"{device}/hwmon/hwmon{number // 3}"
+            tree.file(f"{folder}/in{channel}_label", f"{label}\n")
+            tree.file(f"{folder}/in{channel}_input", "5000\n")
+            tree.file(f"{folder}/curr{channel}_input", "200\n")
+    link = TreeLink(tree, local.open(local.Options()))
+    (section,) = read_target(targets_dir() / f"{name}.toml").meter
+    meter = files.open(files.Options.model_validate(section.options), link)
+    t_ns = np.arange(20) * 10**8
+    traces = {
+        p.name: Trace(t_ns=t_ns, value=np.full(20, read_probe(link, p) or np.nan), unit=p.unit) for p in meter.probes()
+    }
+    whole = {"jetson-nano": 1000.0, "jetson-tx2": 4000.0, "jetson-agx-xavier": 6000.0, "jetson-orin-nano": 1000.0}
+    assert set(meter.total(traces).value) == {whole[name]}
