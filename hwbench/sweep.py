@@ -63,8 +63,12 @@ def lines(table: LatencyTable) -> list[str]:
         if number:
             told = "no point lies between others" if math.isnan(error) else f"{error:.2f} % on points left out"
             found.append(f"{metric} between clocks: {told} (mean of {number} blocks and networks)")
-    if not table.clock_models:
-        found.append("too few operating points for models between them; measure more with --sample")
+    if not points:
+        found.append("no clock has a grid here: all was measured with clocks as found")
+    elif not table.clock_models:
+        found.append(
+            f"no models between operating points: {points} are too few; with a larger grid, ask for more --sample"
+        )
     for between in table.between:
         found.append(
             f"{between.metric} [{between.setting}] of whole networks at points left out: "

@@ -112,7 +112,8 @@ def test_a_table_of_another_runtime_is_replaced_and_that_is_told(tmp_path: Path)
 def test_too_few_points_and_a_point_of_least_energy_are_told(tmp_path: Path) -> None:
     """A model needs more points than it has coefficients; energies of measured points compare without one."""
     few = swept(tmp_path, points=MEASURED_AT[:3], count=0)
-    assert sweep.lines(few)[1].startswith("too few operating points")
+    assert sweep.lines(few)[1].startswith("no models between operating points: 3 are too few")
+    assert sweep.lines(replace(few, row={}))[1].startswith("no clock has a grid here")
     full = swept(tmp_path)
     least = next(line for line in sweep.lines(full) if "least energy at" in line)
     assert "for " in least
