@@ -105,7 +105,7 @@ class Executor:
         try:
             with pinned([int(cpu) for cpu in message.get("affinity", ())]), probes:
                 noise = machine.Noise()
-                timed = getattr(self._runtime, "time", time_calls)(
+                timed = getattr(self._runtime, "time_chain", time_calls)(
                     calls,
                     None if warmup is None else int(warmup),
                     int(message["min_runs"]),

@@ -6,7 +6,7 @@ A module of `runtimes/` has `version() -> str` and `load(path, setting, options)
 
 - `compile(path, setting, options) -> (path, notes)`: makes the file that `load` reads, once, where a runtime takes long
   to build it; neither `load_ms` nor memory count it;
-- `time(calls, warmup, min_runs, min_time_s, max_time_s) -> Timed`: a tool that times itself;
+- `time_chain(calls, warmup, min_runs, min_time_s, max_time_s) -> Timed`: a tool that times itself;
 - `CAN`: what it can do of `window` and `answer`; both where it does not say.
 """
 

@@ -14,6 +14,9 @@ import tensorrt
 from hwbench.agent import cudart, engines
 from hwbench.agent.protocol import AgentError
 from hwbench.agent.runtime import Call, Model, Port, check_fit, seeded
+from hwbench.agent.runtimes.trt_build import LOGGER, build, closed, told, version
+
+__all__ = ["compile", "load", "version"]
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -28,45 +31,26 @@ _DTYPES = {
 _CONVENTION = ("features", "logits", "score")
 
 
-class _Logger(tensorrt.ILogger):  # type: ignore[misc]  # the bindings carry no types
-    """Keeps the errors that the library only prints: they say why a build failed."""
-
-    def __init__(self) -> None:
-        tensorrt.ILogger.__init__(self)
-        self.errors: List[str] = []
-
-    def log(self, severity: Any, message: str) -> None:
-        """Called by the library."""
-        if severity in (tensorrt.ILogger.ERROR, tensorrt.ILogger.INTERNAL_ERROR):
-            self.errors.append(" ".join(message.split()))
-
-
-_LOGGER = _Logger()
 _CUDA: List[cudart.Cuda] = []
-
-
-def version() -> str:
-    """Version of TensorRT."""
-    return str(tensorrt.__version__)
 
 
 def compile(path: str, setting: Mapping[str, Any], options: Mapping[str, Any]) -> Tuple[str, Dict[str, Any]]:
     """Build the engine of an ONNX file on this board; raises AgentError with the line that says why it cannot."""
     _cuda()
-    del _LOGGER.errors[:]
+    del LOGGER.errors[:]
 
-    def build(plan: str, cache: str) -> None:
+    def write(plan: str, cache: str) -> None:
         with open(plan, "wb") as stream:
-            stream.write(_told(lambda: _build(path, setting, options, cache), "cannot build it"))
+            stream.write(told(lambda: build(path, setting, options, cache), "cannot build it"))
 
-    return engines.kept(path, setting, options, version(), build)
+    return engines.kept(path, setting, options, version(), write)
 
 
 def load(path: str, setting: Mapping[str, Any], options: Mapping[str, Any]) -> Model:
     """Read an engine.  options: graph (default true: record runs as a CUDA graph).  AgentError when it is refused."""
     cuda = _cuda()
-    del _LOGGER.errors[:]
-    return _told(lambda: TrtModel(cuda, path, setting, options), "cannot run it")  # type: ignore[no-any-return]
+    del LOGGER.errors[:]
+    return told(lambda: TrtModel(cuda, path, setting, options), "cannot run it")  # type: ignore[no-any-return]
 
 
 class TrtModel(Model):
@@ -75,11 +59,12 @@ class TrtModel(Model):
     def __init__(self, cuda: cudart.Cuda, path: str, setting: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         self.cuda = cuda
         self._graph = bool(options.get("graph", True))
-        cuda.synchronize()
-        before = cuda.free_bytes()
         with open(path, "rb") as stream:
             plan = stream.read()
-        self._runtime = tensorrt.Runtime(_LOGGER)
+        cuda.synchronize()
+        # After the file was read: on a Jetson its pages would be taken for the engine's memory.
+        before = cuda.free_bytes()
+        self._runtime = tensorrt.Runtime(LOGGER)
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             os.unlink(path)
@@ -167,7 +152,7 @@ class _Tensors:
         taken = [name for name in names if engine.get_tensor_mode(name) == tensorrt.TensorIOMode.INPUT]
         self.inputs = []
         for name in taken:
-            shape = _closed(name, engine.get_tensor_shape(name), batch)
+            shape = closed(name, engine.get_tensor_shape(name), batch)
             self._context.set_input_shape(name, shape)
             self.inputs.append(_port(name, engine.get_tensor_dtype(name), shape))
         self.outputs = [
@@ -200,7 +185,7 @@ class _Bindings:
         self.inputs, self.outputs = [], []
         for name, i in self._places.items():
             if engine.binding_is_input(i):
-                shape = _closed(name, engine.get_binding_shape(i), batch)
+                shape = closed(name, engine.get_binding_shape(i), batch)
                 self._context.set_binding_shape(i, shape)
                 self.inputs.append(_port(name, engine.get_binding_dtype(i), shape))
         for name, i in self._places.items():
@@ -236,73 +221,10 @@ def _enqueued(enqueue: Callable[[], bool], cuda: cudart.Cuda) -> Callable[[], No
 
     def run() -> None:
         if not enqueue():
-            raise AgentError("runtime", "the engine does not run: " + "; ".join(_LOGGER.errors[-1:]))
+            raise AgentError("runtime", "the engine does not run: " + "; ".join(LOGGER.errors[-1:]))
         synchronize()
 
     return run
-
-
-def _build(path: str, setting: Mapping[str, Any], options: Mapping[str, Any], cache_file: str) -> bytes:
-    major = int(version().split(".")[0])
-    builder = tensorrt.Builder(_LOGGER)
-    flags = 0 if major >= 10 else 1 << int(tensorrt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    network = builder.create_network(flags)
-    parser = tensorrt.OnnxParser(network, _LOGGER)
-    with open(path, "rb") as stream:
-        parsed = parser.parse(stream.read())
-    if not parsed:
-        told = [str(parser.get_error(i)) for i in range(parser.num_errors)]
-        raise AgentError("runtime", " ".join((told or ["the parser refuses it"])[0].split()))
-    config = builder.create_builder_config()
-    _configure(config, setting, options, major)
-    profile = builder.create_optimization_profile()
-    for i in range(network.num_inputs):
-        taken = network.get_input(i)
-        shape = _closed(taken.name, taken.shape, int(setting["batch"]))
-        profile.set_shape(taken.name, shape, shape, shape)
-    config.add_optimization_profile(profile)
-    kept = b""
-    if os.path.isfile(cache_file):
-        with open(cache_file, "rb") as stream:
-            kept = stream.read()
-    config.set_timing_cache(config.create_timing_cache(kept), ignore_mismatch=False)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise AgentError("runtime", (_LOGGER.errors or ["the builder gave no engine"])[0])
-    with open(cache_file + ".part", "wb") as stream:
-        stream.write(bytes(config.get_timing_cache().serialize()))
-    os.replace(cache_file + ".part", cache_file)
-    return bytes(plan)
-
-
-def _configure(config: Any, setting: Mapping[str, Any], options: Mapping[str, Any], major: int) -> None:
-    workspace_bytes = int(options["workspace_mb"]) << 20
-    if hasattr(config, "set_memory_pool_limit"):
-        config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, workspace_bytes)
-    else:
-        config.max_workspace_size = workspace_bytes
-    # From 11 on the graph itself says which numbers it computes with.
-    if major < 11 and setting["precision"] != "fp32":
-        config.set_flag(getattr(tensorrt.BuilderFlag, str(setting["precision"]).upper()))
-    if not options.get("tf32", False) and hasattr(tensorrt.BuilderFlag, "TF32"):
-        config.clear_flag(tensorrt.BuilderFlag.TF32)
-    if setting["unit"] == "dla":
-        config.default_device_type = tensorrt.DeviceType.DLA
-        config.DLA_core = int(options["dla_core"])
-        if options.get("gpu_fallback", False):
-            config.set_flag(tensorrt.BuilderFlag.GPU_FALLBACK)
-
-
-def _closed(name: str, shape: Sequence[int], batch: int) -> Tuple[int, ...]:
-    """The shape with an open first dimension made the batch; AgentError for another open one, or another batch."""
-    sizes = [int(n) for n in shape]
-    if sizes and sizes[0] == -1:
-        sizes[0] = batch
-    if -1 in sizes:
-        raise AgentError("runtime", "input {!r} leaves a dimension open; export it with fixed shapes".format(name))
-    if sizes and sizes[0] != batch:
-        raise AgentError("runtime", "input {!r} is made for batch {}, not {}".format(name, sizes[0], batch))
-    return tuple(sizes)
 
 
 def _port(name: str, dtype: Any, shape: Sequence[int]) -> Port:
@@ -322,15 +244,3 @@ def _cuda() -> cudart.Cuda:
     if not _CUDA:
         _CUDA.append(cudart.Cuda())
     return _CUDA[0]
-
-
-def _told(work: Callable[[], Any], what: str) -> Any:
-    """Run `work`; whatever the bindings raise becomes one line, with the first error that the library printed."""
-    try:
-        return work()
-    except AgentError as error:
-        whys = [str(error)] + [line for line in _LOGGER.errors[:1] if line not in str(error)]
-        raise AgentError(error.kind, "TensorRT {} {}: {}".format(version(), what, ": ".join(whys))) from error
-    except Exception as error:  # pybind11 raises RuntimeError, TypeError and AttributeError
-        why = (_LOGGER.errors or [" ".join(str(error).split()) or type(error).__name__])[0]
-        raise AgentError("runtime", "TensorRT {} {}: {}".format(version(), what, why)) from error

@@ -207,7 +207,9 @@ class _Window:
         self.told.update({"layer_ms." + layer.name: layer.average_ms for layer in layers})
 
 
-def time(calls: Sequence[Call], warmup: Optional[int], min_runs: int, min_time_s: float, max_time_s: float) -> Timed:
+def time_chain(
+    calls: Sequence[Call], warmup: Optional[int], min_runs: int, min_time_s: float, max_time_s: float
+) -> Timed:
     """One window of one engine; warm-up runs are the first of it, cut off here and not by the tool.
 
     told: align_ms (how far the starts may be off in the agent's clock), throughput_per_s (queries over wall time, runs
