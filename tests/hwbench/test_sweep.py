@@ -6,12 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from click.testing import CliRunner
 
+import hwbench.clocks
 from hwbench import sweep
 from hwbench.board import Board
-from hwbench.cli import hwbench
+from hwbench.cli import hwbench as cli
 from hwbench.clocks import cpufreq
 from hwbench.errors import ConfigError
 from hwbench.links import local
@@ -23,23 +25,24 @@ from hwbench.target_file import find_target
 from tests.doubles import boards
 from tests.doubles.swept import GRID, MEASURED_AT, at, swept
 from tests.doubles.sysfs import TreeLink
+from tests.hwbench.onnx_networks import residual_network
 
 
 def _sweep(tmp_path: Path, *options: str) -> str:
     """Output of a sweep of a simulated board, in this test's own folder."""
-    told = ["--simulate", "--sessions", "1", "--networks", "6", "--runs", str(tmp_path / "runs")]
+    told = ["--simulate", "--sessions", "1", "--networks", "4", "--runs", str(tmp_path / "runs")]
     where = ["--target", "jetson-tx2", "--unit", "gpu", "--precision", "fp16", "--out", str(tmp_path / "table")]
-    done = CliRunner().invoke(hwbench, ["sweep", *where, *told, *options], catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["sweep", *where, *told, *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output
 
 
 def test_a_simulated_board_is_swept_and_answers_everywhere(tmp_path: Path) -> None:
-    """Nine points are measured, all 143 are answered, as simulated and derived."""
-    output = _sweep(tmp_path, "--sample", "9")
+    """Seven points are measured, all 143 are answered, as simulated and derived."""
+    output = _sweep(tmp_path, "--sample", "7")
     table = LatencyTable.read(tmp_path / "table")
     points = {s.clocks for s in table.settings}
-    assert len(points) == 9
+    assert len(points) == 7
     assert "latency_ms between clocks:" in output
     assert "of whole networks at points left out: mape" in output
     assert "least energy at" in output
@@ -55,13 +58,45 @@ def test_a_simulated_board_is_swept_and_answers_everywhere(tmp_path: Path) -> No
     assert all(table.composition("energy_mj", setting).scale > 0 for setting in everywhere)
 
 
+def test_a_board_is_swept_through_its_agent_and_left_as_it_was(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real runtime in a real agent, and a clock that is a file: the file is as it was, every row at its clock."""
+    folders = [*hwbench.clocks.__path__, str(root / "tests" / "doubles" / "clocks")]
+    monkeypatch.setattr(hwbench.clocks, "__path__", folders)
+    (tmp_path / "mhz").write_text("777")
+    (tmp_path / "desk.toml").write_text(
+        f"""
+schema = 1
+name = "desk"
+title = "a board on the desk"
+link = [{{ kind = "local", workdir = "{tmp_path}/board" }}]
+backend = [{{ kind = "onnxruntime", units = ["cpu"], precisions = ["fp32"], threads = [1] }}]
+clock = [{{ kind = "knob", name = "gpu", file = "{tmp_path}/mhz", grid_mhz = [100, 200, 300, 400, 500, 600] }}]
+"""
+    )
+    onnx.save(residual_network(), tmp_path / "net.onnx")
+    where = ["--target", str(tmp_path / "desk.toml"), "--model", str(tmp_path / "net.onnx")]
+    how = ["--sessions", "1", "--window", "0.002", "--sample", "4", "--runs", str(tmp_path / "runs")]
+    done = CliRunner().invoke(cli, ["sweep", *where, *how, "--out", str(tmp_path / "table")], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "mhz").read_text() == "777"
+    assert "clock gpu switches in" in done.output
+    table = LatencyTable.read(tmp_path / "table")
+    assert {s.clocks_text for s in table.settings} == {"gpu=100", "gpu=200", "gpu=300", "gpu=600"}
+    key = next(r.cell.block_key for r in table.row.values() if r.kind == "block")
+    values, evidence = table.rows("latency_ms", [key], [replace(table.settings[0], clocks=(("gpu", 450.0),))])
+    assert values[0, 0] > 0
+    assert str(evidence) == "predicted:measured"
+
+
 def test_a_second_sweep_adds_its_points_and_fits_anew(tmp_path: Path) -> None:
     """Models are of all rows, whichever sweep they came from."""
-    _sweep(tmp_path, "--sample", "7")
+    _sweep(tmp_path, "--sample", "6")
     told = json.loads(_sweep(tmp_path, "--clocks", "gpu=726.75,emc=1600,mode=MAXN", "--json"))
     table = LatencyTable.read(tmp_path / "table")
-    assert len({s.clocks for s in table.settings}) == 8
-    assert {m.points for m in table.clock_models.values()} == {8}
+    assert len({s.clocks for s in table.settings}) == 7
+    assert {m.points for m in table.clock_models.values()} == {7}
     assert told["models"] == len(table.clock_models)
     assert told["left_out_mape"]["latency_ms"] > 0
 
