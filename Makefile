@@ -48,7 +48,7 @@ bench: $(STAMP)
 tables: $(STAMP)
 	@set -e; for file in latency_tables/*/roofline-*.toml; do \
 		words=$$(sed -n 's/^command = "hwbench \(.*\)"$$/\1/p' "$$file"); \
-		echo "hwbench $$words"; $(BIN)/hwbench $$words --fresh >/dev/null; \
+		echo "hwbench $$words"; $(BIN)/hwbench $$words >/dev/null; \
 	done
 
 clean:
