@@ -133,7 +133,7 @@ class _Campaign:
     cells: tuple[Cell, ...]
     sessions: int
     failures: dict[Cell, str] = field(default_factory=dict)
-    done: int = 0
+    told: set[tuple[Cell, int]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def measure(self) -> None:
@@ -146,7 +146,9 @@ class _Campaign:
         # Each session its own generator: which board comes first must not change the orders.
         seeds = self.rng.integers(1 << 63, size=self.sessions)
         if any(self._window(cell, n) is None for cell in self.cells for n in range(self.sessions)):
-            farm.check_agreement({board.name: self._control_ms(board) for board in living})
+            looked = farm.ask(living, self._control_ms)
+            farm.check_agreement({board.name: control_ms for board, control_ms in looked})
+            living = [board for board, _ in looked]
         farm.spread(
             living,
             range(self.sessions),
@@ -248,11 +250,13 @@ class _Campaign:
 
     def _tell(self, window: Window, *, resumed: bool) -> None:
         with self._lock:
-            self.done += 1
-            if self.progress is not None:
+            # A session that a lost board handed on is looked through again.
+            known = len(self.told)
+            self.told.add((window.cell, window.session))
+            if self.progress is not None and len(self.told) > known:
                 self.progress(
                     Progress(
-                        done=self.done,
+                        done=len(self.told),
                         total=len(self.cells) * self.sessions,
                         cell=window.cell,
                         session=window.session,

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from hwbench.board import Board, open_board
 from hwbench.errors import ConfigError, DeviceError, Inconclusive, TransientDeviceError
@@ -25,6 +26,7 @@ logger = logging.getLogger(__name__)
 AGREE_PERCENT = 5.0
 _SAME_KIND = ("board.model", "board.cpu", "board.cores", "board.machine", "runtime")
 
+Answer = TypeVar("Answer")
 # Works on sessions (their numbers) with a board, asking between cells whether it is to stop.
 Work = Callable[[int, Board, Callable[[], bool]], None]
 
@@ -78,25 +80,32 @@ def of_one_kind(boards: Sequence[Board], setting: Setting) -> list[Board]:
 
     Raises ConfigError when they differ in model, processor or runtime: their rows would not merge.
     """
-    living: list[Board] = []
+    told = ask(boards, lambda board: board.identity(setting))
+    first, one = told[0]
+    for board, other in told[1:]:
+        for key in _SAME_KIND:
+            if one.get(key) != other.get(key):
+                raise ConfigError(
+                    f"{first.name} and {board.name} are not of one kind: {key.removeprefix('board.')} is "
+                    f"{one.get(key)!r} on one and {other.get(key)!r} on the other; measure each with --link"
+                )
+    return [board for board, _ in told]
+
+
+def ask(boards: Sequence[Board], question: Callable[[Board], Answer]) -> list[tuple[Board, Answer]]:
+    """Ask one board after the other; those that are lost meanwhile are given up.
+
+    Raises TransientDeviceError when all are.
+    """
+    answers: list[tuple[Board, Answer]] = []
     for board in boards:
         try:
-            board.identity(setting)
-            living.append(board)
+            answers.append((board, question(board)))
         except TransientDeviceError as error:
-            if board is boards[-1] and not living:
+            if board is boards[-1] and not answers:
                 raise
             _give_up(board, error)
-    first = living[0].identity(setting)
-    for board in living[1:]:
-        other = board.identity(setting)
-        for key in _SAME_KIND:
-            if first.get(key) != other.get(key):
-                raise ConfigError(
-                    f"{living[0].name} and {board.name} are not of one kind: {key.removeprefix('board.')} is "
-                    f"{first.get(key)!r} on one and {other.get(key)!r} on the other; measure each with --link"
-                )
-    return living
+    return answers
 
 
 def check_agreement(times: Mapping[str, float]) -> None:
@@ -120,6 +129,8 @@ def spread(boards: Sequence[Board], sessions: Sequence[int], work: Work) -> None
     raised when none is left. After any other error, and after Ctrl-C, all stop at the end of their open cell.
     """
     living, left = list(boards), list(sessions)
+    if len(left) < len(living):
+        logger.info("%d sessions for %d boards: the others have nothing to do", len(left), len(living))
     while left:
         ends = _work_off(living, left, work)
         for end in ends:

@@ -122,11 +122,13 @@ def test_lost_board_hands_its_open_cells_to_the_other(target: Target, bundle: Bu
             if windows[1] == 4:
                 boards[1].link.cut()
 
+        told: list[Progress] = []
         boards[1].backend = WatchedBackend(boards[1].backend, before=cut)
-        found = _measure(boards, bundle, store)
+        found = _measure(boards, bundle, store, progress=told.append)
         assert [board.given_up for board in boards] == [False, True]
         one, two = (board.name for board in boards)
         boards[1].link.end()
+    assert [p.done for p in told] == list(range(1, 13))
     assert [len(m.windows) for m in found] == [4, 4, 4]
     assert Counter((w.cell, w.session) for w in journal.windows(store)).most_common(1)[0][1] == 1
     assert Counter(place for places in _places(store).values() for place in places) == {one: 11, two: 1}
@@ -139,6 +141,16 @@ def test_board_that_does_not_say_who_it_is_is_given_up(target: Target, bundle: B
         found = _measure(boards, bundle, store, sessions=2)
         assert [board.given_up for board in boards] == [True, False]
         boards[0].link.end()
+    assert [len(m.windows) for m in found] == [2, 2, 2]
+
+
+def test_board_that_is_lost_at_the_look_before_all_is_given_up(target: Target, bundle: Bundle, store: Store) -> None:
+    """The control block is the first thing it is asked to run."""
+    with open_boards(target) as boards:
+        boards[1].backend = WatchedBackend(boards[1].backend, before=lambda session, key: boards[1].link.cut())
+        found = _measure(boards, bundle, store, sessions=2)
+        assert [board.given_up for board in boards] == [False, True]
+        boards[1].link.end()
     assert [len(m.windows) for m in found] == [2, 2, 2]
 
 

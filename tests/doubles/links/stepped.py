@@ -2,12 +2,13 @@
 
 `at` of the opened link gets the name of the step: `push`, `read NAME`, `write NAME`, `run PROGRAM`, `spawn`, the
 operation of each request to the agent (`hello`, `load`, `window`, …), `reply` before each of its answers, and `bye`
-before its end.
+before its end.  `loads` counts how often each workload was loaded.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ class SteppedLink:
     def __init__(self, inner: Any) -> None:
         self.inner = inner
         self.at: Callable[[str], None] = lambda step: None
+        self.loads = Counter[str]()
 
     @property
     def name(self) -> str:
@@ -94,7 +96,10 @@ class SteppedPipe:
         return int(self.inner.pid)
 
     def send(self, line: bytes) -> None:
-        self._link.at(json.loads(line)["op"])
+        asked = json.loads(line)
+        if asked["op"] == "load":
+            self._link.loads[asked["block_key"]] += 1
+        self._link.at(asked["op"])
         self.inner.send(line)
 
     def receive(self, timeout_s: float) -> bytes:
