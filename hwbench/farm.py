@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from hwbench.board import Board, open_board
-from hwbench.errors import ConfigError, DeviceError, Inconclusive, TransientDeviceError
+from hwbench.errors import ConfigError, DeviceError, HwbenchError, Inconclusive, TransientDeviceError
 from hwbench.setting import Setting
 from hwbench.target import Target
 
@@ -38,7 +38,7 @@ def open_boards(
     """Open all boards of a target, or the one behind `link`; each has a lock of its own.
 
     Of several boards those that do not answer are named and left out. Raises what `open_board` raises when none does,
-    and ConfigError when one is in use or `wait` is false.
+    and ConfigError when one is in use and `wait` is false.
     """
     # One simulated board is like the other.
     several = link is None and not target.simulates
@@ -64,15 +64,24 @@ def _way_out(target: Target) -> str:
 def put_back(target: Target) -> Iterator[str]:
     """Open every board of a target, which puts back what a crash left behind; a line on each.
 
-    Raises ConfigError when one is in use, DeviceError when one does not answer or cannot be put back.
+    Raises, after all others had their turn, ConfigError when one is in use and DeviceError when one does not answer or
+    cannot be put back.
     """
+    failed: list[HwbenchError] = []
     for number in range(len(target.link)):
-        with open_board(target, link=number) as board:
-            states = [
-                f"{name} ({', '.join(f'{key} {value}' for key, value in state.items())})"
-                for name, state in sorted(board.put_back.items())
-            ]
-            yield f"{board.name}: " + (f"put back {', '.join(states)}" if states else "nothing to put back")
+        try:
+            with open_board(target, link=number) as board:
+                states = [
+                    f"{name} ({', '.join(f'{key} {value}' for key, value in state.items())})"
+                    for name, state in sorted(board.put_back.items())
+                ]
+                name = board.name
+        except HwbenchError as error:
+            failed.append(error)
+            continue
+        yield f"{name}: " + (f"put back {', '.join(states)}" if states else "nothing to put back")
+    if failed:
+        raise failed[0]
 
 
 def of_one_kind(boards: Sequence[Board], setting: Setting) -> list[Board]:

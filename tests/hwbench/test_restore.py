@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from hwbench import hold
 from hwbench.board import open_board
 from hwbench.cli import hwbench
-from hwbench.errors import PermanentDeviceError, TransientDeviceError
+from hwbench.errors import DeviceError, PermanentDeviceError, TransientDeviceError
+from hwbench.farm import put_back
 from hwbench.links import local
 from hwbench.restore import RestoreRecord
 from hwbench.setting import Setting
@@ -129,6 +130,18 @@ def test_doctor_puts_back_and_says_what(tmp_path: Path, monkeypatch: pytest.Monk
     assert clocks(tmp_path) == ("10", "300")
     done = CliRunner().invoke(hwbench, argv, catch_exceptions=False)
     assert done.output == "board desk: nothing to put back\n"
+
+
+def test_board_that_does_not_answer_keeps_no_other_from_being_put_back(tmp_path: Path) -> None:
+    """Of several; its error comes last."""
+    (tmp_path / "file").write_text("")
+    sections = [link_section("local", {"workdir": str(tmp_path / name)}) for name in ("file", "board")]
+    target = desk(tmp_path, links=sections)
+    _crashed(tmp_path, {"mode": {"mhz": "10"}})
+    lines = put_back(target)
+    assert next(lines) == "board desk (link 1): put back mode (mhz 10)"
+    with pytest.raises(DeviceError, match="cannot make"):
+        next(lines)
 
 
 def test_clocks_are_put_back_over_a_link_that_comes_back(tmp_path: Path) -> None:
