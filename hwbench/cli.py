@@ -111,7 +111,7 @@ def profile(
     **options: Any,
 ) -> None:
     """Measure a space, a model or a file block by block and whole, and write its latency table."""
-    from hwbench import profiling, view
+    from hwbench import profiling, sweep, view
     from hwbench.campaign import CellsFailed
     from hwbench.progress import Bar
     from hwbench.resources import tables_dir
@@ -135,6 +135,7 @@ def profile(
             failed=failed.append,
         )
     stem = out or tables_dir() / table.origin.target / f"{table.origin.backend}-{job.name}"
+    table = sweep.with_points(table, stem, tell=lambda text: click.echo(text, err=True))
     table.write(stem)
     if as_json:
         click.echo(json.dumps(_table_json(table), indent=1))

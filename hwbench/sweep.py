@@ -42,15 +42,44 @@ def joined(table: LatencyTable, stem: Path, *, tell: Callable[[str], None] = log
 
     Models are fitted anew on all rows. Where the two do not go together the new one replaces the old; `tell` says so.
     """
-    if not stem.with_name(f"{stem.name}.csv").is_file():
-        return table
-    try:
-        together = LatencyTable.read(stem).merge(table)
-    except ConfigError as error:
-        tell(f"the table that was there is replaced: {error}")
+    together = _merged(stem, table, tell, lambda there: there)
+    if together is table:
         return table
     together = replace(together, clock_models=clock_rows.fit(together.row))
     return replace(together, between=fit.between(together))
+
+
+def with_points(table: LatencyTable, stem: Path, *, tell: Callable[[str], None] = logger.info) -> LatencyTable:
+    """A profile's table with what sweeps left in the one that is there: rows and models of operating points."""
+    return _merged(stem, table, tell, _only_points)
+
+
+def _only_points(there: LatencyTable) -> LatencyTable | None:
+    if not any(setting.clocks for setting in there.settings):
+        return None
+    return replace(
+        there,
+        row={cell: row for cell, row in there.row.items() if cell.setting.clocks},
+        compositions=tuple(c for c in there.compositions if c.setting.clocks),
+    )
+
+
+def _merged(
+    stem: Path,
+    table: LatencyTable,
+    tell: Callable[[str], None],
+    kept: Callable[[LatencyTable], LatencyTable | None],
+) -> LatencyTable:
+    """The table over what is `kept` of one that is there; itself where there is none, or where they do not merge."""
+    if not stem.with_name(f"{stem.name}.csv").is_file():
+        return table
+    try:
+        there = kept(LatencyTable.read(stem))
+        return table if there is None else there.merge(table)
+    except ConfigError as error:
+        # Never an error: what was measured just now must not be lost over a file that was there.
+        tell(f"the table that was there is replaced: {error}")
+        return table
 
 
 def lines(table: LatencyTable) -> list[str]:

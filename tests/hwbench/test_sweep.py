@@ -17,13 +17,14 @@ from hwbench.cli import hwbench as cli
 from hwbench.clocks import cpufreq
 from hwbench.errors import ConfigError
 from hwbench.links import local
+from hwbench.measurement import Cell
 from hwbench.profiling import check_clocks
 from hwbench.setting import Setting
 from hwbench.table import LatencyTable
 from hwbench.target import plugin_options
 from hwbench.target_file import find_target
 from tests.doubles import boards
-from tests.doubles.swept import GRID, MEASURED_AT, at, swept
+from tests.doubles.swept import GRID, MEASURED_AT, PLAIN, at, swept
 from tests.doubles.sysfs import TreeLink
 from tests.hwbench.onnx_networks import residual_network
 
@@ -141,7 +142,30 @@ def test_a_table_of_another_runtime_is_replaced_and_that_is_told(tmp_path: Path)
     told: list[str] = []
     assert sweep.joined(new, tmp_path / "table", tell=told.append) is new
     assert "different runtime" in told[0]
+    (tmp_path / "table.csv").write_text("cut")
+    assert sweep.with_points(new, tmp_path / "table", tell=told.append) is new
+    assert "first line must name the columns" in told[1]
     assert sweep.joined(new, tmp_path / "none", tell=told.append) is new
+
+
+def test_a_profile_keeps_what_sweeps_have_measured(tmp_path: Path) -> None:
+    """Hours of sweeping are not lost to a profile of clocks as found, and its own rows are all new."""
+    there = swept(tmp_path, count=4, energy=False)
+    stem = tmp_path / "table"
+    there.write(stem)
+    found = {
+        Cell(block_key=c.block_key, setting=PLAIN): replace(r, cell=Cell(block_key=c.block_key, setting=PLAIN))
+        for c, r in there.row.items()
+        if c.setting == at(MEASURED_AT[0])
+    }
+    new = replace(there, row=found, clock_models={}, between=(), compositions=())
+    both = sweep.with_points(new, stem)
+    assert both.row.keys() == {**there.row, **found}.keys()
+    assert {cell: both.row[cell] for cell in found} == found
+    assert both.clock_models == there.clock_models
+    assert {c.setting for c in both.compositions} == {at(point) for point in MEASURED_AT}
+    new.write(stem)
+    assert sweep.with_points(there, stem) is there
 
 
 def test_too_few_points_and_a_point_of_least_energy_are_told(tmp_path: Path) -> None:
