@@ -10,7 +10,7 @@ import numpy as np
 
 from hwbench import clock_model, clock_rows, composition
 from hwbench.composition import Composition, Error
-from hwbench.errors import MissingRows
+from hwbench.errors import ConfigError
 from hwbench.measurement import Cell, Measurement
 from hwbench.row import METRICS, Row
 from hwbench.samples import Parts, Samples, gather
@@ -89,9 +89,12 @@ def _left_out(table: LatencyTable, metric: str, plain: Setting) -> Iterator[tupl
     composed = [c for c in table.compositions if c.metric == metric and c.setting.without_clocks == plain]
     settings = [c.setting for c in composed if c.setting.clocks]
     needed = METRICS[: METRICS.index(metric) + 1]  # an energy is a latency's
+    # Of a large space most blocks stand in no network that was measured.
+    judged = {part for executed in table.parts.values() for part, _ in executed} | table.parts.keys()
+    alike = {c: r for c, r in table.row.items() if c.setting.without_clocks == plain and c.block_key in judged}
     for i in clock_model.inner([s.clocks for s in settings]):
         here = settings[i]
-        rows = {c: r for c, r in table.row.items() if c.setting != here and c.setting.without_clocks == plain}
+        rows = {c: r for c, r in alike.items() if c.setting != here}
         models = clock_rows.fit(rows, metrics=needed, errors=False)
         for half in (0, 1):
             seen, unseen = ({k: table.parts[k] for k in list(table.parts)[part::2]} for part in (half, 1 - half))
@@ -105,11 +108,11 @@ def _left_out(table: LatencyTable, metric: str, plain: Setting) -> Iterator[tupl
             judges = samples(table.row, unseen, table.returned, metric, here)
             try:
                 predicted, _ = others.rows(metric, judges.blocks.keys, [here])
-            except MissingRows:
-                continue  # too few points are left for a model of each block
+                by = others.composition(metric, here)
+            except ConfigError:
+                continue  # too few points are left for models of the blocks, or too few networks tell
             if len(judges.measured):
-                told = replace(judges, blocks=replace(judges.blocks, rows=predicted[0]))
-                yield told.predict(others.composition(metric, here)), judges.measured
+                yield replace(judges, blocks=replace(judges.blocks, rows=predicted[0])).predict(by), judges.measured
 
 
 def compositions(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -59,6 +60,15 @@ def test_its_error_is_that_on_points_left_out(table: LatencyTable) -> None:
     assert told == next(b.error for b in table.between if b.metric == "latency_ms")
     assert told.n == 10 * len(MEASURED_AT)
     assert 0.3 < told.mape_percent / (100 * float(np.mean(off))) < 3
+
+
+def test_an_error_that_nothing_tells_is_unknown(tmp_path: Path) -> None:
+    """Half of four networks are too few to fit on, so none judge; what lies between is still answered."""
+    few = swept(tmp_path, count=4, energy=False)
+    assert few.between == ()
+    found = few.composition("latency_ms", at(UNSEEN[0]))
+    assert found.call == pytest.approx(call_ms(UNSEEN[0]), rel=0.2)
+    assert math.isnan(found.error.mape_percent)
 
 
 def test_a_measured_point_has_the_composition_of_its_own_networks(table: LatencyTable) -> None:
