@@ -518,14 +518,19 @@ def _print_plan(job: Job, plan: Any, *, as_json: bool) -> None:
 
 
 def _print_networks(table: LatencyTable) -> None:
-    from hwbench import view
+    from hwbench import sweep, view
 
     screen = view.console()
     residuals = view.residuals_table(table)
     if residuals is not None:
         screen.print(residuals)
     for composition in table.compositions:
-        screen.print(view.composition_line(composition))
+        # Of operating points there are too many; what matters of them is how well those between are predicted.
+        if not composition.setting.clocks:
+            screen.print(view.composition_line(composition))
+    if any(setting.clocks for setting in table.settings):
+        for line in sweep.lines(table):
+            screen.print(line)
 
 
 def _table_json(table: LatencyTable) -> dict[str, Any]:

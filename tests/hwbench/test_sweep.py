@@ -55,6 +55,8 @@ def test_a_simulated_board_is_swept_and_answers_everywhere(tmp_path: Path) -> No
     ]
     values, evidence = table.rows("latency_ms", blocks, everywhere)
     assert (values > 0).all()
+    shown = CliRunner().invoke(cli, ["table", "show", str(tmp_path / "table.csv")], catch_exceptions=False).output
+    assert "latency_ms between clocks:" in shown
     assert str(evidence) == "predicted:simulated"
     assert all(table.composition("energy_mj", setting).scale > 0 for setting in everywhere)
 
