@@ -41,16 +41,18 @@ def measure(
     try:
         check_loaded(allowed, loaded)
         raw = session.window([prepared.block_key], how, probes)
-        if not _steady(raw) and "unsteady" not in raw.flags:
+        steady = _steady(raw)
+        if not steady and "unsteady" not in raw.flags:
             again = session.window([prepared.block_key], how, probes)
             raw = replace(again, warmup_ns=np.concatenate([raw.warmup_ns, raw.run_ns, again.warmup_ns]))
+            steady = _steady(raw)
     except PermanentDeviceError:
         # The graph failed; the session may live on. After anything else there is nobody left to tell, or no time to.
         with suppress(TransientDeviceError):
             session.drop(prepared.block_key)
         raise
     session.drop(prepared.block_key)
-    flags = set(raw.flags) | (set() if _steady(raw) else {"unsteady"}) | _compiler_flags(prepared)
+    flags = set(raw.flags) | (set() if steady else {"unsteady"}) | _compiler_flags(prepared)
     return Window(
         cell=cell,
         session=number,

@@ -72,6 +72,7 @@ class Executor:
             # The first graph of a process also pays for the runtime's own code and tables: let that be nobody's memory.
             self._runtime.load(path, setting, options)
             self._awake = True
+            machine.keep_imports()
         peak = machine.PeakMemory()
         begin = machine.now_ns()
         model: Model = self._runtime.load(path, setting, options)
