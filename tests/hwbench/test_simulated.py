@@ -132,6 +132,18 @@ def test_a_simulated_profile_is_a_table_like_any_other(
     assert first == {file.name: file.read_bytes() for file in stem.parent.iterdir()}
 
 
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_is_profiled_and_swept(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a link to any of them; one whose clocks nobody sets is swept where it stands."""
+    monkeypatch.chdir(tmp_path)
+    onnx.save(residual_network(), tmp_path / "net.onnx")
+    for verb in ("profile", "sweep"):
+        assert 0 == told(verb, "--target", name, "--simulate", "--model", "net.onnx", "--out", verb)
+        table = LatencyTable.read(tmp_path / verb)
+        assert {"simulated"} == {str(evidence) for evidence in table.source.values()}
+        assert {s.unit for s in table.settings} == find_target(name).simulation.keys()
+
+
 def test_noise_gives_intervals_that_hold_the_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And as many sessions as on a real board."""
     monkeypatch.chdir(tmp_path)
