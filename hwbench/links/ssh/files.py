@@ -14,8 +14,10 @@ _CHUNK = 1 << 15
 def read(connection: Connection, path: str, max_bytes: int, timeout_s: float) -> bytes:
     """A file's content; FileNotFoundError, or PermanentDeviceError where it cannot be read or is larger."""
     try:
-        with connection.talking(timeout_s), connection.sftp().open(path, "rb") as stream:
+        with connection.talking(timeout_s):
+            stream = connection.sftp().open(path, "rb")
             data = bytes(stream.read(max_bytes + 1))
+            del stream  # closes it too, without waiting for the board to say so
     except FileNotFoundError as error:
         raise FileNotFoundError(error.errno, error.strerror, path) from error
     except OSError as error:

@@ -21,7 +21,7 @@ LOOK = (
 # What a lost connection left half sent an hour ago, nobody sends any more.
 KEEPER = (
     'umask 077; cd -- "$1" || exit; find . -name "*.part" -mmin +60 -exec rm -f {} + 2>/dev/null; '
-    'same() { [ "$(sha256sum <"$1" | cut -c1-64)" = "$2" ]; }; '
+    'same() { set -- "$2" $(sha256sum <"$1"); [ "$1" = "$2" ]; }; '
     "while read -r what name part; do sum=${name%%.*}; case $what in "
     'have) [ -f "$name" ] && same "$name" "$sum" && echo yes || echo no;; '
     'keep) same "$part" "$sum" && mv -f "$part" "$name" && echo yes || { rm -f "$part"; echo no; };; esac; done'
