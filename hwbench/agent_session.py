@@ -289,7 +289,14 @@ class AgentSession:
             return protocol.unpack_inline(packed)
         with tempfile.TemporaryDirectory(prefix="hwbench-") as folder:
             file = Path(folder) / "arrays.npz"
-            self._link.pull(packed["npz"], file)
+            try:
+                self._link.pull(packed["npz"], file)
+            except FileNotFoundError as error:
+                # The agent takes its folder away when its input ends, which a lost link looks like.
+                self._alive = False
+                raise TransientDeviceError(
+                    f"{self._where}: {packed['npz']} is gone; did the agent end before it was fetched?"
+                ) from error
             with np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
 

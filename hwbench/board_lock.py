@@ -37,7 +37,7 @@ _LOOK_AGAIN_S = (0.1, 1.0)
 # For dash, bash, mksh (Android) and busybox alike. The folder is one where anybody may write and nobody may remove
 # another's files (sticky), or the last. What another user put there is never written through: a file is only made where
 # nothing stands (noclobber), and the lock is taken on a descriptor that only reads. mksh hides descriptors above 2 from
-# programs unless they are named again (9<&9); `cat` must not keep the lock when the shell is killed (9<&-).
+# programs unless they are named again (9<&9). The shell itself answers: a child would go on when the shell is killed.
 _HOLD = """
 umask 022
 IFS= read -r who || exit 3
@@ -52,7 +52,7 @@ if flock -n 9 9<&9 && [ "$file" -ef "/proc/$$/fd/9" ]; then
   rm -f "$note"
   (set -C; printf '%s %s\\n' "$$" "$who" >"$note") 2>/dev/null
   echo "held"
-  cat 9<&-
+  while IFS= read -r line; do printf '%s\\n' "$line"; done
   rm -f "$note"
 else
   newest=$(ls -t "$file".* 2>/dev/null | head -n 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from hwbench import agent_archive
+from hwbench import agent_archive, agent_session
 from hwbench.agent_session import AgentSession
 from hwbench.backends import onnxruntime as ort_backend
 from hwbench.errors import PermanentDeviceError, TransientDeviceError
@@ -203,6 +204,25 @@ def test_a_board_that_cannot_keep_results_says_so(
         folder.rmdir()
     with pytest.raises(PermanentDeviceError, match=r"timing first: .*window\.npz"):
         session.window(["first"], replace(SHORT, min_runs=5000), ())
+
+
+def test_results_that_went_with_the_agent_are_transient(
+    link: LocalLink, prepared: dict[str, Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent whose link was lost takes its folder away before the host comes back for a long window."""
+    with agent_session.start(link, "ort", CPU1) as session:
+        session.load(prepared["first"])
+        pull = link.pull
+
+        def late(path: str, file: Path, *, timeout_s: float = 60.0) -> None:
+            shutil.rmtree(Path(path).parent)
+            pull(path, file, timeout_s=timeout_s)
+
+        monkeypatch.setattr(link, "pull", late)
+        with pytest.raises(TransientDeviceError, match=r"window\.npz is gone"):
+            session.window(["first"], replace(SHORT, min_runs=2000), ())
+        with pytest.raises(TransientDeviceError, match="has ended"):
+            session.window(["first"], SHORT, ())
 
 
 def test_closing_ends_the_agent_and_its_folder(link: LocalLink, tmp_path: Path) -> None:
