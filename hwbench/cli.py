@@ -15,7 +15,9 @@ from hwbench import command
 from hwbench.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
+    from hwbench.gate import Gate
     from hwbench.profiling import Job
+    from hwbench.session import WindowSpec
     from hwbench.table import LatencyTable
 
 
@@ -307,6 +309,51 @@ def doctor(target_name: str, host: str | None, serial: str | None, restore: bool
         raise Finding(f"{target_name}: {checks_failed} failed ({', '.join(failed)})")
 
 
+@hwbench.command()
+@click.argument("base")
+@click.argument("new")
+@click.option("--target", "target_name", help="Where to measure. [default: host, or the table's]")
+@_way
+@click.option("--backend", help="A runtime of the target. [default: its first, or the table's]")
+@click.option("--precision", multiple=True, help="Only these precisions of the backend (repeatable).")
+@click.option("--threads", type=click.IntRange(1), multiple=True, help="Threads of the runtime (repeatable).")
+@click.option("--metric", type=click.Choice(["latency_ms", "energy_mj"]), default="latency_ms", show_default=True)
+@click.option("--sessions", default=8, show_default=True, type=click.IntRange(3), help="Fresh processes at first.")
+@click.option("--max-sessions", default=128, show_default=True, help="For rows that these do not decide.")
+@click.option("--window", "window_s", type=float, help="Seconds a window lasts at least. [default: 0.2]")
+@click.option("--threshold", default=1.0, show_default=True, type=click.FloatRange(0), help="Percent to be exceeded.")
+@click.option(
+    "--max-slowdown", default=3.0, show_default=True, type=click.FloatRange(0), help="Percent that ok must exclude."
+)
+@click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses.")
+@click.option("--markdown", type=click.Path(path_type=Path), help="Write a summary for a pull request there.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def gate(base: str, new: str, markdown: Path | None, as_json: bool, **options: Any) -> None:
+    """Is NEW slower than BASE? Exit 0 no, 1 yes (or rows are missing or renamed), 3 this machine cannot tell.
+
+    BASE and NEW: FILE.onnx, FILE.tflite, a bundle folder, a table, or a table at a git revision (FILE.csv@main).
+    Files are measured side by side in fresh sessions; tables are compared by their intervals.
+    """
+    from hwbench import view
+    from hwbench.gate import check
+    from hwbench.gate import gate as decide
+    from hwbench.progress import Bar
+
+    with Bar(quiet=as_json) as bar:
+        report = decide(_gate(base, new, **options), progress=bar.advance, phase=bar.phase)
+    if markdown is not None:
+        markdown.write_text(report.markdown(), encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        told = [row for row in report.rows if row.verdict != "ok"]
+        if told:
+            view.console().print(view.gate_table(told))
+        if report.verdict == "ok":
+            click.echo(report.line)
+    check(report)
+
+
 @hwbench.group(cls=command.Group)
 def table() -> None:
     """Look at latency tables, compare and check them."""
@@ -376,53 +423,6 @@ def check(files: tuple[Path, ...], max_mape: float) -> None:
     click.echo(f"{len(files)} tables, no problems")
 
 
-@table.command()
-@_job_options
-@click.option("--networks", default=50, show_default=True, type=click.IntRange(2), help="How many unseen networks.")
-@click.option("--sessions", default=3, show_default=True, type=click.IntRange(1), help="Fresh processes per network.")
-@click.option("--table", "file", type=click.Path(path_type=Path), help="The table to validate. [default: by names]")
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
-)
-@click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses.")
-@click.option("--max-mape", type=float, help="Exit 1 when an error is larger than this, percent.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def validate(
-    networks: int,
-    sessions: int,
-    file: Path | None,
-    runs: Path,
-    wait: bool,
-    max_mape: float | None,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Measure random networks that the table never saw, whole, and say how well its rows predict them."""
-    from hwbench import validation
-    from hwbench.progress import Bar
-    from hwbench.resources import find_table
-
-    job = _job(sessions=sessions, networks=networks, **options)
-    stem = file or find_table(job.target.name, job.runtime, job.name)
-    with Bar(quiet=as_json) as bar:
-        results = validation.validate(
-            _read_table(stem),
-            job,
-            runs / f"validate-{job.seed}",
-            wait=wait,
-            progress=bar.advance,
-            phase=bar.phase,
-        )
-    if as_json:
-        click.echo(json.dumps([r.as_json() for r in results], indent=1))
-    else:
-        for result in results:
-            click.echo(result.line())
-    worst = max(r.error.mape_percent for r in results)
-    if max_mape is not None and worst > max_mape:
-        raise Finding(f"mape {worst:.2f} % is more than {max_mape:g} %")
-
-
 def main() -> None:
     """Entry point of the console script."""
     sys.exit(command.run(hwbench, "hwbench"))
@@ -450,16 +450,11 @@ def _job(
     networks: int,
 ) -> Job:
     from hwbench.profiling import Job
-    from hwbench.session import REPORT_WINDOW, WindowSpec
     from hwbench.source import Source
     from hwbench.target import SIMULATOR
     from hwbench.target_file import find_target
 
-    how = REPORT_WINDOW if report_mode else WindowSpec()
-    if window_s is not None:
-        if window_s <= 0:
-            raise ConfigError(f"--window {window_s:g}: a window lasts more than 0 seconds")
-        how = replace(how, min_time_s=window_s, max_time_s=max(how.max_time_s, 10 * window_s))
+    how = _window(window_s, report_mode)
     target = find_target(target_name, host=host, serial=serial)
     if allow_cpu_fallback:
         target = target.with_options(backend, allow_cpu_fallback=True)
@@ -484,6 +479,62 @@ def _job(
         seed=seed,
         how=how,
     )
+
+
+def _gate(
+    base: str,
+    new: str,
+    *,
+    target_name: str | None,
+    host: str | None,
+    serial: str | None,
+    backend: str | None,
+    precision: tuple[str, ...],
+    threads: tuple[int, ...],
+    metric: str,
+    sessions: int,
+    max_sessions: int,
+    window_s: float | None,
+    threshold: float,
+    max_slowdown: float,
+    wait: bool,
+) -> Gate:
+    from hwbench.gate import Gate
+    from hwbench.gate_measure import Place
+    from hwbench.gate_rule import Rule
+    from hwbench.target_file import find_target
+
+    if threshold >= max_slowdown:
+        raise ConfigError(f"--threshold {threshold:g} must be less than --max-slowdown {max_slowdown:g}")
+    if target_name is None and (host or serial):
+        raise ConfigError("--host and --serial say where a target is; name it with --target")
+    return Gate(
+        base=base,
+        new=new,
+        target=find_target(target_name, host=host, serial=serial) if target_name else None,
+        place=Place(
+            backend=backend,
+            precisions=precision,
+            threads=threads,
+            sessions=sessions,
+            most_sessions=max(sessions, max_sessions),
+            how=_window(window_s),
+            wait=wait,
+        ),
+        metric=metric,
+        rule=Rule(threshold=threshold / 100, max_slowdown=max_slowdown / 100),
+    )
+
+
+def _window(window_s: float | None, report_mode: bool = False) -> WindowSpec:
+    from hwbench.session import REPORT_WINDOW, WindowSpec
+
+    how = REPORT_WINDOW if report_mode else WindowSpec()
+    if window_s is None:
+        return how
+    if window_s <= 0:
+        raise ConfigError(f"--window {window_s:g}: a window lasts more than 0 seconds")
+    return replace(how, min_time_s=window_s, max_time_s=max(how.max_time_s, 10 * window_s))
 
 
 def _read_table(file: Path) -> LatencyTable:

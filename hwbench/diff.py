@@ -30,10 +30,13 @@ class Change:
 
 
 def diff(base: LatencyTable, new: LatencyTable, metric: str) -> list[Change]:
-    """Compare all rows of a metric, the largest change first.
+    """Compare all rows of a metric, the largest change first; raises as `check_comparable` does."""
+    check_comparable(base, new, metric)
+    return sorted(_changes(base, new, metric), key=lambda c: -abs((c.ratio or 1.0) - 1.0))
 
-    Raises Inconclusive where the tables come from different boards or runtimes: their rows answer other questions.
-    """
+
+def check_comparable(base: LatencyTable, new: LatencyTable, metric: str) -> None:
+    """Raise Inconclusive where tables come from different boards or runtimes: their rows answer other questions."""
     for what, first, second in (
         ("target", base.origin.target, new.origin.target),
         ("board", sorted(base.origin.boards), sorted(new.origin.boards)),
@@ -46,7 +49,6 @@ def diff(base: LatencyTable, new: LatencyTable, metric: str) -> list[Change]:
                 f"{base.name} and {new.name} differ in {what} ({first} and {second}); "
                 "a difference between their rows says nothing about the networks; measure both on one board and runtime"
             )
-    return sorted(_changes(base, new, metric), key=lambda c: -abs((c.ratio or 1.0) - 1.0))
 
 
 def _changes(base: LatencyTable, new: LatencyTable, metric: str) -> Iterator[Change]:

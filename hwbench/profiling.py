@@ -117,7 +117,7 @@ def profile(
         bundle = job.source.bundle(
             formats=formats(boards[0].backend, settings), out=folder / "bundle", networks=job.networks, seed=job.seed
         )
-        job = _offered(job, boards[0].backend, bundle)
+        job = offered(job, boards[0].backend, bundle)
         phase("measuring")
         measured = measure(job, boards, bundle, store, progress=progress, failed=failed)
         store.set_meta(_FINISHED, "yes")
@@ -203,7 +203,7 @@ def check_clocks(boards: Sequence[Board], settings: Sequence[Setting]) -> None:
                 clock.grid()
 
 
-def _offered(job: Job, backend: Backend, bundle: Bundle) -> Job:
+def offered(job: Job, backend: Backend, bundle: Bundle) -> Job:
     """The job without those precisions that nobody asked for by name and that a user's bundle has no file of."""
     wanted = tuple(dict.fromkeys(setting.precision for setting in job.settings))
     first = {p: backend.formats(p)[:1] for p in wanted}  # nothing where descriptions are enough, as in a simulation

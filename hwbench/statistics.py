@@ -81,6 +81,11 @@ def t_quantile(probability: float, freedom: int) -> float:
     return (low + high) / 2
 
 
+def t_tail(t: float, freedom: int) -> float:
+    """P(T > t) for Student's t with whole degrees of freedom."""
+    return 1.0 - _t_cdf(t, freedom) if t >= 0 else _t_cdf(-t, freedom)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steadiness:
     """Whether a window holds one speed.

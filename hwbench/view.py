@@ -11,6 +11,7 @@ from rich.text import Text
 from hwbench.composition import Composition
 from hwbench.diff import Change
 from hwbench.errors import MissingRows
+from hwbench.gate_report import GateRow
 from hwbench.measurement import Interval
 from hwbench.row import Row
 from hwbench.table import LatencyTable
@@ -140,6 +141,26 @@ def changes_table(changes: Sequence[Change]) -> Table:
             number(change.new.value if change.new else None),
             "" if ratio is None else f"{100 * (ratio - 1):+.1f} %",
             change.verdict,
+        )
+    return view
+
+
+def gate_table(rows: Sequence[GateRow]) -> Table:
+    """Rows of a gate with their verdicts."""
+    view = Table(box=None, pad_edge=False)
+    for name in ("verdict", "block", "setting", "base", "new", "change [95 %]", "sessions", "note"):
+        right = name in ("base", "new", "change [95 %]", "sessions")
+        view.add_column(name, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        view.add_row(
+            row.verdict,
+            row.block_key,
+            row.setting,
+            number(row.base),
+            number(row.new),
+            row.change,
+            str(row.sessions or ""),
+            row.note,
         )
     return view
 
