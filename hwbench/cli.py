@@ -423,6 +423,100 @@ def check(files: tuple[Path, ...], max_mape: float) -> None:
     click.echo(f"{len(files)} tables, no problems")
 
 
+@table.command("fit")
+@click.option("--networks", type=click.Path(path_type=Path), required=True, help="CSV or Parquet of whole networks.")
+@click.option("--validate", type=click.Path(path_type=Path), help="The same of other networks, to judge the fit by.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write (stem). [default: beside --networks]")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def table_fit(networks: Path, validate: Path | None, out: Path | None, as_json: bool) -> None:
+    """Fit what operations cost to measurements of whole networks alone.
+
+    The file has columns family, arch, and latency_ms and/or energy_mj (-1 or empty: could not be measured):
+
+    \b
+      family,arch,latency_ms
+      nas-bench-201,|none~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|avg_pool_3x3~2|,5.2
+
+    \b
+      hwbench table fit --networks coral.csv --validate other.csv --out latency_tables/coral/cells
+    """
+    from hwbench import fit_command
+
+    written, found = fit_command.fit(networks, validate, out)
+    if as_json:
+        click.echo(json.dumps(fit_command.as_json(written, found), indent=1))
+    else:
+        for line in fit_command.lines(written, found):
+            click.echo(line)
+
+
+@table.command("predict")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("archs", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def table_predict(file: Path, archs: tuple[str, ...], as_json: bool) -> None:
+    """Predict architectures from what `table fit` wrote (.networks.json); exit 1 when one is refused or cannot run."""
+    from hwbench import fit_command
+
+    told = fit_command.predicted(file, archs)
+    if as_json:
+        click.echo(json.dumps(told, indent=1))
+    else:
+        for one in told:
+            value = f"{one['value']:.4g} [{one['low']:.4g}, {one['high']:.4g}]" if "value" in one else one["verdict"]
+            click.echo(f"{one['arch']}  {one['metric']}  {value}")
+    bad = [one for one in told if one["verdict"] != "ok"]
+    if bad:
+        raise Finding(f"{len(bad)} of {len(told)} are not predicted: {bad[0]['verdict']}")
+
+
+@table.command()
+@_job_options
+@click.option("--networks", default=50, show_default=True, type=click.IntRange(2), help="How many unseen networks.")
+@click.option("--sessions", default=3, show_default=True, type=click.IntRange(1), help="Fresh processes per network.")
+@click.option("--table", "file", type=click.Path(path_type=Path), help="The table to validate. [default: by names]")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Working folder."
+)
+@click.option("--wait", is_flag=True, help="Wait for a board that somebody else uses.")
+@click.option("--max-mape", type=float, help="Exit 1 when an error is larger than this, percent.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def validate(
+    networks: int,
+    sessions: int,
+    file: Path | None,
+    runs: Path,
+    wait: bool,
+    max_mape: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure random networks that the table never saw, whole, and say how well its rows predict them."""
+    from hwbench import validation
+    from hwbench.progress import Bar
+    from hwbench.resources import find_table
+
+    job = _job(sessions=sessions, networks=networks, **options)
+    stem = file or find_table(job.target.name, job.runtime, job.name)
+    with Bar(quiet=as_json) as bar:
+        results = validation.validate(
+            _read_table(stem),
+            job,
+            runs / f"validate-{job.seed}",
+            wait=wait,
+            progress=bar.advance,
+            phase=bar.phase,
+        )
+    if as_json:
+        click.echo(json.dumps([r.as_json() for r in results], indent=1))
+    else:
+        for result in results:
+            click.echo(result.line())
+    worst = max(r.error.mape_percent for r in results)
+    if max_mape is not None and worst > max_mape:
+        raise Finding(f"mape {worst:.2f} % is more than {max_mape:g} %")
+
+
 def main() -> None:
     """Entry point of the console script."""
     sys.exit(command.run(hwbench, "hwbench"))

@@ -115,7 +115,7 @@ def test_an_installed_hwbench_finds_its_data_inside_the_wheel(wheel: Path, tmp_p
 
 
 def test_every_entry_point_of_the_distribution_loads() -> None:
-    """Console scripts and the exporter that hwbench finds without importing torch itself."""
+    """Console scripts, and the exporter and decoders that hwbench finds without importing models itself."""
     points = importlib.metadata.distribution("hwbench-nas").entry_points
-    assert {"hwbench", "search", "torch"} == {p.name for p in points}
-    assert all(callable(p.load()) for p in points)
+    assert {"hwbench", "search", "torch", "fbnet", "nas-bench-201"} <= {p.name for p in points}
+    assert all(callable(p.load()) for p in points if p.group != "pytest11")

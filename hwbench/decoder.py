@@ -1,0 +1,57 @@
+"""What a network's name says: the contract of decoders, which turn architectures of a family into what is executed.
+
+hwbench knows no networks. A decoder is a function `decode(archs) -> Decoded`, found by an entry point of the group
+`hwbench.decoders` whose name is the family; ours stand in `models/decoders`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+
+import numpy as np
+
+from hwbench.errors import ConfigError, nearest
+
+GROUP = "hwbench.decoders"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reading:
+    """One way to read n architectures: runtimes differ in what they leave out.
+
+    ops: names of what is executed.  counts: (n, len(ops)) how often each is.  places: (n, P) what stands in each place,
+    as a whole number; only equal or not matters.  traits: (n, F) what else tells, as counts of anything.
+    """
+
+    name: str
+    ops: tuple[str, ...]
+    counts: np.ndarray
+    places: np.ndarray
+    traits: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """Architectures of one family.
+
+    readings: the first is the most usual one.  constant: (n,) whether the output does not depend on the input, so that
+    a runtime may compute it beforehand.  signs: (n, S) counts of what runtimes are known to stumble over.
+    """
+
+    readings: tuple[Reading, ...]
+    constant: np.ndarray
+    signs: np.ndarray
+
+
+Decode = Callable[[Sequence[str]], Decoded]
+
+
+def decoder(family: str) -> Decode:
+    """The decoder of a family; ConfigError naming the nearest one that is installed."""
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if family not in found:
+        raise ConfigError(f"unknown family {family!r}{nearest(family, found)}; a decoder is an entry point of {GROUP}")
+    decode: Decode = found[family].load()
+    return decode

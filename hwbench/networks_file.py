@@ -1,0 +1,139 @@
+"""Measurements of whole networks as others give them: CSV or Parquet with `family, arch, latency_ms, energy_mj`.
+
+The unit stands in the column's name and is converted here; a column without one is refused. NaN, an empty field and −1
+mean that the network could not be measured, which is a fact of its own and never a latency.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hwbench.errors import ConfigError, nearest
+
+_UNITS = {
+    "latency_ms": {"latency_s": 1e3, "latency_ms": 1.0, "latency_us": 1e-3, "latency_ns": 1e-6},
+    "energy_mj": {"energy_j": 1e3, "energy_mj": 1.0, "energy_uj": 1e-3},
+}
+METRICS = tuple(_UNITS)
+_NOT_MEASURABLE = -1.0
+_MAX_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Networks:
+    """n architectures of one family. values: by metric, (n,); NaN = could not be measured."""
+
+    family: str
+    archs: tuple[str, ...]
+    values: Mapping[str, np.ndarray]
+
+
+def read_networks(file: Path) -> Networks:
+    """Read a file; ConfigError names the file and the line or column that is wrong."""
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file; it has columns family, arch, latency_ms and/or energy_mj")
+    if file.stat().st_size > _MAX_BYTES:
+        raise ConfigError(f"{file}: {file.stat().st_size} bytes, more than the {_MAX_BYTES} that are read; split it")
+    names, rows = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    columns = _columns(file, names)
+    family, archs = "", dict[str, int]()
+    values: dict[str, list[float]] = {metric: [] for metric, _, _ in columns}
+    for number, row in rows:
+        where = f"{file}:{number}"
+        if row["family"] != (family or row["family"]):
+            raise ConfigError(f"{where}: family {row['family']!r} after {family!r}; a file holds one family")
+        family = row["family"]
+        found = {metric: _value(row[name], scale, f"{where}: {name}") for metric, name, scale in columns}
+        at = archs.get(row["arch"])
+        if at is None:
+            archs[row["arch"]] = len(archs)
+            for metric, value in found.items():
+                values[metric].append(value)
+        elif any(not _same(values[metric][at], value) for metric, value in found.items()):
+            raise ConfigError(f"{where}: {row['arch']} stands there twice with other values; keep one, or their median")
+    if not archs:
+        raise ConfigError(f"{file}: no networks in it")
+    return Networks(family=family, archs=tuple(archs), values={m: np.array(v) for m, v in values.items()})
+
+
+def _columns(file: Path, names: list[str]) -> list[tuple[str, str, float]]:
+    """(metric, column, scale) of each metric that the file has."""
+    for name in ("family", "arch"):
+        if name not in names:
+            raise ConfigError(f"{file}: no column {name!r}{nearest(name, names)}")
+    if len(set(names)) < len(names):
+        raise ConfigError(f"{file}: a column stands there twice: {', '.join(names)}")
+    found = [(m, name, scale) for m, units in _UNITS.items() for name, scale in units.items() if name in names]
+    for metric, units in _UNITS.items():
+        kind = metric.partition("_")[0]
+        bare = next((n for n in names if n.startswith(kind) and n not in units), None)
+        if bare is not None:
+            raise ConfigError(f"{file}: column {bare!r} says no unit that is known; name it {', '.join(units)}")
+        if sum(m == metric for m, _, _ in found) > 1:
+            raise ConfigError(f"{file}: {kind} in two units; keep one column")
+    if not found:
+        raise ConfigError(f"{file}: no column latency_ms or energy_mj (columns: {', '.join(names)})")
+    return found
+
+
+def _csv(file: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            lines = [(reader.line_num, line) for reader in [csv.reader(stream, strict=True)] for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{file}: not a CSV that can be read ({error})") from error
+    if not lines:
+        raise ConfigError(f"{file}: empty; the first line names family, arch, latency_ms and/or energy_mj")
+    names = [name.strip() for name in lines[0][1]]
+
+    def rows() -> Iterator[tuple[int, dict[str, str]]]:
+        for number, line in lines[1:]:
+            if not line:
+                continue
+            if len(line) != len(names):
+                raise ConfigError(f"{file}:{number}: {len(line)} fields where the first line has {len(names)}")
+            yield number, dict(zip(names, line, strict=True))
+
+    return names, rows()
+
+
+def _parquet(file: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{file}: reading Parquet needs the Python package pyarrow: pip install 'hwbench-nas[parquet]'; "
+            "or give it as CSV"
+        ) from error
+    try:
+        known = {"family", "arch", *(name for units in _UNITS.values() for name in units)}
+        names = list(parquet.read_schema(file).names)
+        table = parquet.read_table(file, columns=[n for n in names if n in known]).to_pydict()
+    except (ArrowException, OSError) as error:
+        raise ConfigError(f"{file}: not a Parquet file that can be read ({error})") from error
+    columns = {name: ["" if v is None else str(v) for v in values] for name, values in table.items()}
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    return names, enumerate(rows, start=1)
+
+
+def _value(text: str, scale: float, where: str) -> float:
+    """A positive number, or NaN for what could not be measured."""
+    try:
+        value = float(text) if text.strip() else math.nan
+    except ValueError as error:
+        raise ConfigError(f"{where} is {text[:40]!r}, not a number") from error
+    if math.isnan(value) or value == _NOT_MEASURABLE:
+        return math.nan
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{where} is {value:g}; a measurement is positive, -1 or empty means not measurable")
+    return value * scale
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))

@@ -1,0 +1,66 @@
+"""models.decoders.nas_bench_201: what of a cell is executed, by hand and over the whole space."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from hwbench.errors import ConfigError
+from models.decoders.nas_bench_201 import EDGES, OPS, decode, executed, parse, size
+
+NONE, SKIP, CONV_1, CONV_3, POOL = range(5)
+
+
+def name(*ops: int) -> str:
+    """The published name of a cell; operations in the order of EDGES."""
+    words = [f"{OPS[op]}~{source}" for op, (source, _) in zip(ops, EDGES, strict=True)]
+    return f"|{words[0]}|+|{words[1]}|{words[2]}|+|{words[3]}|{words[4]}|{words[5]}|"
+
+
+def test_a_name_is_the_operation_of_each_edge() -> None:
+    """In the order of the published names."""
+    text = "|avg_pool_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|nor_conv_1x1~0|skip_connect~1|skip_connect~2|"
+    assert (POOL, CONV_1, SKIP, CONV_1, SKIP, SKIP) == parse(text)
+
+
+@pytest.mark.parametrize("text", ["", "|none~0|", name(0, 0, 0, 0, 0, 0).replace("none~2", "lstm~2"), "|" * 1000])
+def test_another_name_is_refused(text: str) -> None:
+    """With what is expected."""
+    with pytest.raises(ConfigError, match="expected"):
+        parse(text)
+
+
+def test_what_the_output_does_not_need_is_not_executed() -> None:
+    """A convolution into node 2 that nothing reads; only the reading as written keeps it."""
+    cell = (NONE, CONV_3, NONE, CONV_1, NONE, NONE)
+    assert (NONE, NONE, NONE, CONV_1, NONE, NONE) == executed(cell, "backward") == executed(cell, "both_ways")
+    assert cell == executed(cell, "as_written")
+
+
+def test_what_the_input_does_not_reach_is_executed_unless_read_both_ways() -> None:
+    """A convolution of node 1, which has no input: of zeros."""
+    cell = (NONE, NONE, NONE, CONV_1, CONV_3, NONE)
+    assert cell == executed(cell, "backward")
+    assert (NONE, NONE, NONE, CONV_1, NONE, NONE) == executed(cell, "both_ways")
+
+
+def test_the_space_is_decoded_whole() -> None:
+    """15,625 cells; 341 have a constant output, as published; fewer operations the more is left out."""
+    cells = list(itertools.product(range(5), repeat=6))
+    decoded = decode([name(*c) for c in cells])
+    assert size() == len(cells) == 15_625
+    assert 341 == decoded.constant.sum()
+    by_name = {r.name: r for r in decoded.readings}
+    totals = [by_name[n].counts.sum(axis=1) for n in ("as_written", "backward", "both_ways")]
+    assert (totals[0] >= totals[1]).all()
+    assert (totals[1] >= totals[2]).all()
+    assert (by_name["both_ways"].counts[decoded.constant] == 0).all()
+    assert all(np.isfinite(r.traits).all() for r in decoded.readings)
+
+
+def test_additions_are_counted() -> None:
+    """A node with three inputs adds twice."""
+    (reading, *_) = decode([name(SKIP, SKIP, NONE, SKIP, SKIP, SKIP)]).readings
+    assert 2 == reading.counts[0, reading.ops.index("addition")]
