@@ -68,8 +68,11 @@ def gate(
                     how=compared.how,
                     rows=_ordered(compared.rows),
                 )
-            first, second = _tables(asked, base, new, scratch, progress, phase)
-            rows = compare_tables(first, second, asked.metric, asked.rule)
+            first, second, each = _tables(asked, base, new, scratch, progress, phase)
+            rows = [
+                replace(row, new_sessions=each.get((row.block_key, row.setting), ()))
+                for row in compare_tables(first, second, asked.metric, asked.rule)
+            ]
             how = "intervals of two tables" if base.table and new.table else "a table and fresh sessions"
             return GateReport(
                 base=asked.base, new=asked.new, metric=asked.metric, rule=asked.rule, how=how, rows=_ordered(rows)
@@ -178,17 +181,22 @@ def _tables(
     scratch: Path,
     progress: Callable[[Progress], None] | None,
     phase: Callable[[str], None],
-) -> tuple[LatencyTable, LatencyTable]:
-    """Both arms as tables: the one that is none is measured in the settings of the other."""
+) -> tuple[LatencyTable, LatencyTable, dict[tuple[str, str], tuple[float, ...]]]:
+    """Both arms as tables: the one that is none is measured in the settings of the other.
+
+    Also what the new arm took in each session, by key and setting, where it was measured.
+    """
     if base.table is not None and new.table is not None:
-        return base.table, new.table
+        return base.table, new.table, {}
     known, other = (base.table, new) if base.table is not None else (new.table, base)
     if known is None:
         raise ConfigError("a gate of two files measures both side by side")
     rows, arm = as_rows_of(known, other)
     target = asked.target or _named(known.origin.target)
-    measured = fresh_table(arm, target, rows, asked.place, scratch, progress=progress, phase=phase)
-    return (rows, measured) if base.table is not None else (measured, rows)
+    measured, each = fresh_table(arm, target, rows, asked.place, scratch, progress=progress, phase=phase)
+    if base.table is None:
+        return measured, rows, {}
+    return rows, measured, {(c.block_key, str(c.setting)): values for c, values in each.items()}
 
 
 def _host() -> Target:

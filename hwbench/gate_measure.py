@@ -118,8 +118,12 @@ def fresh_table(
     *,
     progress: Callable[[Progress], None] | None = None,
     phase: Callable[[str], None] = lambda text: None,
-) -> LatencyTable:
-    """Measure an arm's workloads in the settings of a table's rows, with the table's runtime where none is named."""
+) -> tuple[LatencyTable, dict[Cell, tuple[float, ...]]]:
+    """Measure an arm's workloads in the settings of a table's rows, with the table's runtime where none is named.
+
+    Returns their table, and the latency of each in every session.
+    Raises Inconclusive, before anything is measured, where the board or its runtime is not the table's.
+    """
     if arm.bundle is None:
         raise ConfigError(f"{arm.name}: a table cannot be measured")
     settings = sorted({cell.setting for cell in known.row})
@@ -128,6 +132,7 @@ def fresh_table(
         open_board(target, backend=job.backend, wait=place.wait) as board,
         Store(scratch / "store.sqlite", durable=False) as store,
     ):
+        profiling.check_place(known, board.identity(settings[0]))
         phase(f"measuring {len(arm.bundle.workloads)} workloads in {place.sessions} sessions")
         measured = list(
             campaign(
@@ -141,7 +146,8 @@ def fresh_table(
                 progress=progress,
             )
         )
-        return profiling.table_of(job, [board], arm.bundle, measured)
+        each = {m.cell: tuple(median_ms(w.run_ns) for w in m.windows) for m in measured}
+        return profiling.table_of(job, [board], arm.bundle, measured), each
 
 
 @dataclass(slots=True, kw_only=True)
@@ -207,7 +213,7 @@ class _Run:
             why = "the board throttled or moved its clocks" if len(pairs) < 3 else f"no {self.metric}"
             return replace(row, note=f"only {len(known)} sessions can be used: {why}"), None
         base, new = (float(np.median([pair[arm] for pair in known])) for arm in (0, 1))
-        return replace(row, base=base, new=new, note=""), effect
+        return replace(row, base=base, new=new, new_sessions=tuple(n for _, n in known), note=""), effect
 
     def _value(self, window: Window) -> float | None:
         return median_ms(window.run_ns) if self.metric == "latency_ms" else window.energy_mj

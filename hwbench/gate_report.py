@@ -20,7 +20,8 @@ class GateRow:
     verdict: `ok`, `regression`, `improvement`, `missing`, `renamed`, `added` or `inconclusive`.
     base, new: in the metric's unit; None where an arm has none.
     low, high: 95 % interval of new / base; None = unknown.
-    sessions: behind the interval.  note: why, where numbers do not say it.
+    sessions: behind the interval.  new_sessions: NEW's value in each, where it was measured.
+    note: why, where numbers do not say it.
     """
 
     block_key: str
@@ -31,6 +32,7 @@ class GateRow:
     low: float | None = None
     high: float | None = None
     sessions: int = 0
+    new_sessions: tuple[float, ...] = ()
     note: str = ""
 
     def judged(self, verdict: str, effect: Effect) -> GateRow:

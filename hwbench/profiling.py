@@ -13,7 +13,7 @@ from hwbench import journal
 from hwbench.backend import Backend
 from hwbench.board import Board
 from hwbench.campaign import CampaignPlan, CellsFailed, Progress, campaign, plan
-from hwbench.errors import ConfigError
+from hwbench.errors import ConfigError, Inconclusive
 from hwbench.farm import open_boards
 from hwbench.fit import tabulate
 from hwbench.measurement import Measurement
@@ -189,6 +189,20 @@ def table_of(
         ],
         switch_ms=journal.switch_ms(notes),
     )
+
+
+def check_place(table: LatencyTable, identity: Mapping[str, str]) -> None:
+    """Raise Inconclusive where a board is not one of the table's, or runs another runtime: their numbers differ anyway.
+
+    identity: as `Board.identity` tells it.
+    """
+    here = (_board_name(identity), identity["runtime"])
+    there = f"{table.runtime.name} {table.runtime.version}"
+    if here[0] not in table.origin.boards or here[1] != there:
+        raise Inconclusive(
+            f"{table.name} was measured on {', '.join(table.origin.boards)} with {there}, this is {here[0]} with "
+            f"{here[1]}; their times differ whatever the network does; measure both networks here, or the table anew"
+        )
 
 
 def check_clocks(boards: Sequence[Board], settings: Sequence[Setting]) -> None:

@@ -1,0 +1,56 @@
+"""The examples for other people's CI name commands, options and targets that exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from hwbench.cli import hwbench
+from hwbench.target_file import known_targets
+
+
+@pytest.fixture(scope="module")
+def workflow(root: Path) -> str:
+    return (root / "examples" / "github-actions" / "hwbench-gate.yml").read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[list[str]]:
+    """Each `hwbench …` that a step of a workflow runs, in words."""
+    lines = (line.strip().removeprefix("run: ") for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return [shlex.split(line)[1:] for line in lines if line.startswith("hwbench ")]
+
+
+def test_every_command_of_the_workflow_exists_with_its_options(workflow: str) -> None:
+    """Parsed by the command line itself, with its values; nothing is run."""
+    found = commands(workflow)
+    assert {"doctor", "gate"} == {words[0] for words in found}
+    for name, *words in found:
+        command = hwbench.commands[name]
+        with click.Context(command) as context:
+            command.parse_args(context, list(words))
+
+
+def test_the_target_of_the_workflow_ships(workflow: str) -> None:
+    """What stands there to be changed works as it stands."""
+    (target,) = re.findall(r"^  TARGET: (\S+)$", workflow, flags=re.MULTILINE)
+    assert target in known_targets()
+
+
+def test_the_workflow_takes_no_code_of_strangers(workflow: str) -> None:
+    """Branches of forks do not run on a machine of one's own, and the job may write nothing."""
+    assert "head.repo.full_name == github.repository" in workflow
+    assert "pull_request_target" not in workflow
+    assert "permissions:\n  contents: read\n" in workflow
+    # What a stranger can name (title, branch) never becomes part of a script.
+    assert not re.search(r"\$\{\{", "".join(re.findall(r"run: .*|(?:\n {10}.*)+", workflow)))
+
+
+def test_the_workflow_is_yaml(workflow: str) -> None:
+    """Read by a YAML parser where one is installed."""
+    yaml = pytest.importorskip("yaml")
+    steps = yaml.safe_load(workflow)["jobs"]["gate"]["steps"]
+    assert all("uses" in step or "run" in step for step in steps)
