@@ -16,15 +16,20 @@ _LOOK_S = 2.0
 _TELL_S = 30.0
 
 
-def cool(board: Board, sleep: Callable[[float], None] = time.sleep) -> tuple[dict[str, float], dict[str, float]]:
+Sensors = tuple[dict[str, float], dict[str, float]]
+
+
+def cool(board: Board, sleep: Callable[[float], None] = time.sleep, *, seen: Sensors | None = None) -> Sensors:
     """Sensors as `Board.read_sensors` tells them, once no temperature is above the target's limit.
 
+    seen: what they told a moment ago, which over a link costs less than to ask again.
     Raises PermanentDeviceError when ten minutes of rest are not enough.
     """
     limit_c = board.target.limits.temp_c
     waited_s = 0.0
     while True:
-        temps, others = board.read_sensors()
+        temps, others = seen or board.read_sensors()
+        seen = None
         hot = {name: temp for name, temp in temps.items() if limit_c is not None and temp > limit_c}
         if not hot:
             return temps, others

@@ -16,7 +16,7 @@ import numpy as np
 
 from hwbench import journal
 from hwbench.board import Board
-from hwbench.cooling import cool
+from hwbench.cooling import Sensors, cool
 from hwbench.energy import integrate, mean_power
 from hwbench.errors import DeviceError, Inconclusive, PermanentDeviceError, TransientDeviceError
 from hwbench.journal import SessionNote
@@ -112,6 +112,7 @@ class _Process:
         self._idle_mw: float | None = None
         self._marker: Trace | None = None
         self._traces: Mapping[str, Trace] = {}
+        self._seen: Sensors | None = None
 
     def run(self) -> None:
         """Measure what is in the queue; leaves a note on the session whatever happens."""
@@ -150,7 +151,8 @@ class _Process:
         """Measure the cell at the head of the queue; a cell that cannot run leaves the queue too."""
         round_ = self._round
         cell = round_.queue[0]
-        _, before = cool(self._board, round_.sleep)
+        _, before = cool(self._board, round_.sleep, seen=self._seen)
+        self._seen = None
         window = self._window(session, cell)
         if window is None:
             return
@@ -163,7 +165,8 @@ class _Process:
             if window is None:
                 return
             clocks, moved = self._board.moved(cell.setting, self._clocks)
-        temps, after = self._board.read_sensors()
+        # What they tell after a cell they tell before the next.
+        self._seen = temps, after = self._board.read_sensors()
         throttle = throttled(self._board.sensors, before, after)
         energy_mj, flags = self._energy(window)
         told = [*(["throttled"] if throttle else []), *(["clock_moved"] if moved else [])]
