@@ -16,8 +16,9 @@ from numpy.typing import ArrayLike
 
 from hwbench.statistics import t_quantile, t_tail
 
-# Share of the sessions cut off at either end: a neighbour that wakes up now and then spoils sessions, not the verdict.
-_TRIM = 0.125
+# Share of the sessions cut off at either end, and how many are kept at least: a neighbour that wakes up now and then
+# makes a tenth of the windows of a real machine slower by a third; that must spoil sessions, not the verdict.
+_TRIM, _KEPT = 0.25, 4
 # So many rows tell how much variances differ from row to row; with fewer each row stands alone.
 _ENOUGH_ROWS = 8
 # More degrees of freedom make no difference to a verdict.
@@ -68,7 +69,7 @@ def paired(base: ArrayLike, new: ArrayLike) -> Effect | None:
     n = logs.size
     if n < 3:
         return None
-    cut = int(_TRIM * n)
+    cut = max(0, min(int(_TRIM * n), (n - _KEPT) // 2))
     kept = n - 2 * cut
     winsorised = np.clip(logs, logs[cut], logs[n - cut - 1])
     squares = float(((winsorised - winsorised.mean()) ** 2).sum())

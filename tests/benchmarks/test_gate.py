@@ -113,7 +113,11 @@ def print_scores(title: str, scores: dict[tuple[str, float], Score]) -> None:
 
 
 def simulated(rng: np.random.Generator, noise: float, kind: str) -> Draw:
-    """Sessions whose medians stray by `noise`; 5 % more or less of a session is common to all that runs in it."""
+    """Sessions whose medians stray by `noise`; 5 % more or less of a session is common to all that runs in it.
+
+    kind: `even`; `uneven` = some rows stray more than others; `bursts` = a tenth of the windows take a third longer, as
+    real ones beside a neighbour do.
+    """
 
     def draw(sessions: int) -> tuple[np.ndarray, np.ndarray]:
         common = rng.lognormal(0, 0.05, sessions)
@@ -122,7 +126,7 @@ def simulated(rng: np.random.Generator, noise: float, kind: str) -> Draw:
         for _ in range(2):
             values = rng.lognormal(0, 1, (ROWS, sessions)) ** rows * common
             if kind == "bursts":
-                values *= 1 + rng.exponential(0.1, values.shape) * (rng.random(values.shape) < 0.05)
+                values *= 1 + 0.3 * (rng.random(values.shape) < 0.1)
             arms.append(values)
         return arms[0], arms[1]
 
