@@ -2,8 +2,10 @@
 
 A network is a stem, three stages of five equal cells with a residual block between stages, and a classifier; its name
 is the cell, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|…|`. Edges are (source, node). Runtimes differ in what of a cell
-they execute, hence three readings: `as_written` all of it; `backward` what the output needs, constants included;
-`both_ways` what the output needs and the input reaches. A node whose only input is a skip is its source.
+they execute, hence four readings: `as_written` all of it; `backward` what the output needs, constants included;
+`both_ways` what the output needs and the input reaches; `with_ends` what the output needs, and dead ends of a single
+operation, which published latencies of TFLite contain (those of a sum they do not). A node whose only input is a skip
+is its source.
 """
 
 from __future__ import annotations
@@ -43,10 +45,10 @@ def parse(arch: str) -> Cell:
 
 
 def decode(archs: Sequence[str]) -> Decoded:
-    """Three readings, the cells without a path from input to output, and chains that compilers may refuse."""
+    """Four readings, the cells without a path from input to output, and chains that compilers may refuse."""
     cells = [parse(a) for a in archs]
     return Decoded(
-        readings=tuple(_reading(name, cells) for name in ("backward", "both_ways", "as_written")),
+        readings=tuple(_reading(name, cells) for name in ("backward", "both_ways", "with_ends", "as_written")),
         constant=np.array([3 not in _reached(c) for c in cells], dtype=bool),
         signs=np.array([_signs(c) for c in cells], dtype=np.float64).reshape(len(cells), -1),
     )
@@ -56,9 +58,9 @@ def executed(cell: Cell, reading: str) -> Cell:
     """The cell with the operations that a reading leaves out replaced by none."""
     if reading == "as_written":
         return cell
-    needed, reached = _needed(cell), _reached(cell)
+    needed, reached = _needed(cell, ends=reading == "with_ends"), _reached(cell)
     return tuple(
-        op if op and node in needed and (reading == "backward" or source in reached) else _NONE
+        op if op and node in needed and (reading != "both_ways" or source in reached) else _NONE
         for op, (source, node) in zip(cell, EDGES, strict=True)
     )
 
@@ -76,9 +78,13 @@ def _reading(name: str, cells: Sequence[Cell]) -> Reading:
     )
 
 
-def _needed(cell: Cell) -> set[int]:
-    """Nodes that the output needs."""
+def _needed(cell: Cell, *, ends: bool = False) -> set[int]:
+    """Nodes that the output needs; with `ends` also those that nothing reads and one operation makes."""
     ops, found = dict(zip(EDGES, cell, strict=True)), {3}
+    for node in (1, 2) if ends else ():
+        made = sum(ops[source, node] != _NONE for source in range(node))
+        if made == 1 and not any(ops[node, later] for later in range(node + 1, 4)):
+            found.add(node)
     for node in (2, 1, 0):
         if any(ops[node, later] and later in found for later in range(node + 1, 4)):
             found.add(node)

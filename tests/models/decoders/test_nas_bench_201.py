@@ -39,6 +39,13 @@ def test_what_the_output_does_not_need_is_not_executed() -> None:
     assert cell == executed(cell, "as_written")
 
 
+def test_a_dead_end_of_one_operation_is_read_with_ends() -> None:
+    """One of a sum is not."""
+    one, two = (NONE, CONV_3, NONE, CONV_1, NONE, NONE), (SKIP, CONV_3, CONV_1, CONV_1, NONE, NONE)
+    assert one == executed(one, "with_ends")
+    assert executed(two, "backward") == executed(two, "with_ends") == (NONE, NONE, NONE, CONV_1, NONE, NONE)
+
+
 def test_what_the_input_does_not_reach_is_executed_unless_read_both_ways() -> None:
     """A convolution of node 1, which has no input: of zeros."""
     cell = (NONE, NONE, NONE, CONV_1, CONV_3, NONE)
