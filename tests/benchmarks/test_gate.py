@@ -211,9 +211,11 @@ def resampled(pools: tuple[np.ndarray, np.ndarray], rng: np.random.Generator) ->
 
     def draw(sessions: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = rng.permutation(base.shape[1])[:sessions]
+        # Any row may be the one that gets slower: one alone would stand for its own 120 sessions only.
+        order = rng.permutation(ROWS)
         # Which arm is called new is chance too: a fixed difference of two windows would count again and again.
         swap = rng.random((ROWS, 1)) < 0.5
-        first, second = base[:, chosen], new[:, chosen]
+        first, second = base[order][:, chosen], new[order][:, chosen]
         return np.where(swap, second, first), np.where(swap, first, second)
 
     return draw
