@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ settings.load_profile("repeatable")
 
 # Where system programs stand that a user's PATH does not lead to.
 _MORE_PATH = ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker of pytest-xdist ignores Ctrl-C, and so would all that its tests start."""
+    if hasattr(config, "workerinput"):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"):
+            os.environ.pop(name, None)
 
 
 @pytest.fixture
