@@ -76,7 +76,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
         blocks = _blocks(first.space, formats)
         board.apply(first.setting)
         tries: list[tuple[float, Answers]] = []
-        while len(tries) < _TRIES and not (tries and abs(tries[-1][0]) <= CALM):
+        while len(tries) < _TRIES and not (tries and tries[-1][0] <= CALM):
             with board.session(first.setting) as session:
                 idle_mw = board.idle_mw(session, _IDLE_S)
                 before = _slowdowns(board, session, blocks, first.setting, args.controls)
@@ -93,7 +93,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
                 )
                 after = _slowdowns(board, session, blocks, first.setting, args.controls)
             tries.append((float(np.median([*before, *after])) - 1, answers))
-        drift, answers = min(tries, key=lambda t: abs(t[0]))
+        drift, answers = min(tries, key=lambda t: t[0])
         energy_mj = _energy_mj(board, answers, idle_mw, len(inputs) * args.repeats)
         identity = dict(board.identity(first.setting))
     arrays = {
