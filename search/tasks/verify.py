@@ -35,8 +35,8 @@ from search.task import Task
 
 version = 1
 _IDLE_S = 2.0
-# A machine that runs its controls this much slower or faster than in the table is not the one that was promised for;
-# shared machines have such moments, so the run is taken again, and the calmest one counts.
+# A machine that runs its controls this much slower or faster than in the table is not the one that was promised for.
+# Shared machines have slow moments, so a slower run is taken again, and the least slow one counts.
 CALM = 0.03
 _TRIES = 3
 _CONTROL = WindowSpec(min_runs=50, min_time_s=0.03, max_time_s=1.0)
