@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -94,10 +94,12 @@ def campaign(
     rng: np.random.Generator,
     how: WindowSpec | None = None,
     progress: Callable[[Progress], None] | None = None,
+    together: Callable[[Cell], Hashable] | None = None,
 ) -> Iterator[Measurement]:
     """Measure every workload of the bundle at every setting, `sessions` times; yields the cells when all are complete.
 
     boards: opened boards of one target; they share the sessions, see `farm.spread`.
+    together: cells of which it tells the same are measured one after the other, in random order; None = all alone.
     Groups by operating point, shuffles inside, commits each window, repeats only the open cell after a
     TransientDeviceError.  A cell that cannot run does not stop the others: CellsFailed is raised when all else is done.
     Raises Inconclusive when several boards do not agree; their windows are kept.
@@ -113,6 +115,7 @@ def campaign(
         progress=progress,
         cells=_cells(bundle, settings),
         sessions=sessions,
+        together=together,
     )
     run.measure()
     yield from run.measurements()
@@ -132,6 +135,7 @@ class _Campaign:
     progress: Callable[[Progress], None] | None
     cells: tuple[Cell, ...]
     sessions: int
+    together: Callable[[Cell], Hashable] | None = None
     failures: dict[Cell, str] = field(default_factory=dict)
     told: set[tuple[Cell, int]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -184,7 +188,7 @@ class _Campaign:
                 fail=self._fail,
                 stopped=stopped,
                 sleep=board.sleep,
-            ).run([cells[i] for i in rng.permutation(len(cells))])
+            ).run(_shuffled(cells, rng, self.together))
 
     def measurements(self) -> Iterator[Measurement]:
         """Every cell's value from its windows."""
@@ -268,6 +272,19 @@ class _Campaign:
 
 def _cells(bundle: Bundle, settings: Sequence[Setting]) -> tuple[Cell, ...]:
     return tuple(Cell(block_key=w.block_key, setting=s) for s in settings for w in bundle.workloads)
+
+
+def _shuffled(
+    cells: Sequence[Cell], rng: np.random.Generator, together: Callable[[Cell], Hashable] | None
+) -> list[Cell]:
+    """A random order, in which cells that belong together follow each other."""
+    shuffled = [cells[i] for i in rng.permutation(len(cells))]
+    if together is None:
+        return shuffled
+    groups: dict[Hashable, list[Cell]] = {}
+    for cell in shuffled:
+        groups.setdefault(together(cell), []).append(cell)
+    return [cell for group in groups.values() for cell in group]
 
 
 def _long_enough(how: WindowSpec, boards: Sequence[Board]) -> WindowSpec:
