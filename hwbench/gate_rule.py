@@ -207,10 +207,10 @@ class Docket:
 
 
 def looks(sessions: int, most: int) -> list[int]:
-    """After how many sessions the question is asked: doubled each time, and never more than `most`."""
+    """After how many sessions the question is asked: doubled each time, at last after `most`."""
     counts = [sessions]
-    while counts[-1] * 2 <= most:
-        counts.append(counts[-1] * 2)
+    while counts[-1] < most:
+        counts.append(min(counts[-1] * 2, most))
     return counts
 
 

@@ -144,5 +144,5 @@ def test_what_is_decided_stays_decided() -> None:
 
 def test_sessions_double_up_to_the_most() -> None:
     """Eight, sixteen, thirty-two: few questions, each of which costs some certainty."""
-    assert [8, 16, 32] == looks(8, 63)
+    assert [8, 16, 32, 63] == looks(8, 63)
     assert [8] == looks(8, 8)
