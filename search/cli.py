@@ -6,7 +6,7 @@ Every command imports what it needs when it runs, so that `search --help` answer
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -136,6 +136,8 @@ def train(space: str, dataset: str | None, seed: int, out: Path | None, must_res
                    "7 of 50 choices of exits and clocks for each of the best 10")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same front")
 @click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@click.option("--reuse", multiple=True, metavar="RUN", type=click.Path(path_type=Path),
+              help="run folder; what it holds is not computed again where this search asks it, too")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="folder  [default: runs/OBJECTIVE-SPACE-TARGET-SEED]")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 @_limits
@@ -146,6 +148,7 @@ def run(
     threads: int | None,
     simulate: bool,
     workers: int | None,
+    reuse: tuple[Path, ...],
     out: Path | None,
     as_json: bool,
     latency_ms: float | None,
@@ -180,7 +183,7 @@ def run(
     # Opened before the folder is made: what cannot be searched leaves nothing behind.
     problem = open_problem(config)
     with Run.start(out or Path("runs") / name, config) as opened:
-        _search(opened, problem, workers, as_json)
+        _search(opened, problem, workers, as_json, reuse)
 
 
 @group.command("resume")
@@ -250,20 +253,22 @@ def report(folder: Path) -> None:
     click.echo(str(folder / "report.html"))
 
 
-def _search(opened: Run, problem: Problem, workers: int | None, as_json: bool) -> None:
+def _search(opened: Run, problem: Problem, workers: int | None, as_json: bool, reuse: Sequence[Path] = ()) -> None:
     """Search in an opened run folder, show how it gets on, say what was found."""
     from rich.console import Console
 
     from search.engines import local
     from search.launch import perform
     from search.progress import Shown
+    from search.reuse import Reusing
     from search.summary import Summary
 
     if opened.finished:
         click.echo(f"{opened.folder}: finished before; nothing is overwritten, the store is only read again", err=True)
     try:
         with (
-            local.open(local.Options(workers=workers)) as engine,
+            local.open(local.Options(workers=workers)) as computing,
+            Reusing(computing, reuse) as engine,
             Shown(Console(stderr=True), opened.config.budget, engine.workers) as shown,
         ):
             front = perform(opened, problem, engine, [shown])
