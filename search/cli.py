@@ -132,8 +132,12 @@ def train(space: str, dataset: str | None, seed: int, out: Path | None, must_res
 @click.option("--strategy", default="nested", show_default=True, help="how to search: nested, random")
 @click.option("--problem", default="exits", show_default=True, help="what to search: exits")
 @click.option("--budget", default="small", show_default=True,
-              help="small (a minute for digits), medium, or paper, as HADAS: 7 generations of 64 backbones, and "
-                   "7 of 50 choices of exits and clocks for each of the best 10")  # fmt: skip
+              help="small (a minute for digits), medium, paper: as HADAS' configuration, 64x7 backbones and 50x7 "
+                   "choices of exits and clocks for each of the best 10, or paper-each: 50x70 choices")  # fmt: skip
+@click.option("--outer", metavar="PxG", help="backbones: population x generations, such as 64x7  [default: --budget's]")
+@click.option("--inner", metavar="PxG", help="exits and clocks of each survivor, the same way  [default: --budget's]")
+@click.option("--survivors", type=click.IntRange(min=1), metavar="N",
+              help="backbones of a generation that get an inner search  [default: --budget's]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same front")
 @click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
 @click.option("--reuse", multiple=True, metavar="RUN", type=click.Path(path_type=Path),
@@ -147,6 +151,10 @@ def run(
     precision: str | None,
     threads: int | None,
     simulate: bool,
+    budget: str,
+    outer: str | None,
+    inner: str | None,
+    survivors: int | None,
     workers: int | None,
     reuse: tuple[Path, ...],
     out: Path | None,
@@ -160,6 +168,7 @@ def run(
 ) -> None:
     """Search the trade-off of accuracy and each OBJECTIVE. Goes on where an equal search was interrupted."""
     from hwbench.target import SIMULATOR
+    from search import budgets
     from search.launch import configure, open_problem
     from search.run import Run
 
@@ -174,6 +183,7 @@ def run(
     config = configure(
         objectives=objectives,
         limits=limits,
+        budget=budgets.budget(budget, outer=outer, inner=inner, survivors=survivors),
         options={name: value for name, value in options.items() if value is not None},
         command=sys.argv,
         **asked,
@@ -197,6 +207,23 @@ def resume(folder: Path, workers: int | None, as_json: bool) -> None:
 
     config = read_config(folder)
     check_unchanged(config)
+    problem = open_problem(config)
+    with Run.start(folder, config) as opened:
+        _search(opened, problem, workers, as_json)
+
+
+@group.command("extend")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--outer", required=True, metavar="PxG", help="backbones as the search now shall have, such as 64x14")
+@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def extend(folder: Path, outer: str, workers: int | None, as_json: bool) -> None:
+    """Give the search in FOLDER more generations; its front will be as if it had been asked for so many at once."""
+    from search.launch import extend as lengthen
+    from search.launch import open_problem
+    from search.run import Run
+
+    config = lengthen(folder, outer)
     problem = open_problem(config)
     with Run.start(folder, config) as opened:
         _search(opened, problem, workers, as_json)
@@ -281,7 +308,7 @@ def _search(opened: Run, problem: Problem, workers: int | None, as_json: bool, r
         limits = ", ".join(f"{metric} {limit:g}" for metric, limit in opened.config.constraints.items())
         raise Finding(
             f"no design keeps the limits ({limits}), the nearest misses them by {summary.least_violation:.1%} in sum; "
-            "loosen them, or search longer with --budget"
+            "loosen them, or search longer: search extend"
         )
 
 

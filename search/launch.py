@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 import models
 from hwbench import plugin
-from hwbench.errors import ConfigError, nearest
+from hwbench.errors import ConfigError
 from hwbench.fault import explain
 from hwbench.provenance import command_line, commit
 from hwbench.resources import find_table
@@ -22,22 +22,16 @@ from hwbench.table import LatencyTable
 from hwbench.target import SIMULATOR, Target
 from hwbench.target_file import find_target
 from models.space import load_space
+from search.budgets import extended
 from search.engine import Engine
 from search.front import Front
 from search.objective import objectives as named
 from search.problem import Problem
-from search.run import Config, Journal, Pinned, Run, Watcher, drive
+from search.run import Config, Journal, Pinned, Run, Watcher, drive, read_config
 from search.strategy import Budget, Strategy
 from search.task import File, array_sha256
 
 logger = logging.getLogger(__name__)
-
-BUDGETS = {
-    "small": Budget(outer_generations=3, outer_population=10, survivors=3, inner_generations=20, inner_population=50),
-    "medium": Budget(outer_generations=6, outer_population=24, survivors=6, inner_generations=50, inner_population=100),
-    # HADAS' configuration: 64 backbones × 7 generations, the best 10 of each with 50 choices × 7 generations inside.
-    "paper": Budget(outer_generations=7, outer_population=64, survivors=10, inner_generations=7, inner_population=50),
-}
 
 
 def configure(
@@ -53,7 +47,7 @@ def configure(
     problem: str,
     options: Mapping[str, Any],
     strategy: str,
-    budget: str,
+    budget: Budget,
     seed: int,
     command: Sequence[str],
 ) -> Config:
@@ -61,8 +55,6 @@ def configure(
     named(objectives)
     for package, name in (("search.problems", problem), ("search.strategies", strategy)):
         plugin.load(package, name)
-    if budget not in BUDGETS:
-        raise ConfigError(f"unknown budget {budget!r}{nearest(budget, BUDGETS)}")
     board = find_target(target)
     found = load_space(space)
     file = table or choose_table(board, found.name, backend)
@@ -86,7 +78,7 @@ def configure(
         backend=read.origin.backend,
         dataset=dataset,
         dataset_sha256=dataset_sha256(dataset),
-        budget=BUDGETS[budget],
+        budget=budget,
         table=Pinned(path=file.resolve(), sha256=read.sha256),
         checkpoint=pin(checkpoint or default_checkpoint(found.name), found.name),
     )
@@ -150,6 +142,17 @@ def check_unchanged(config: Config) -> None:
             f"what the run was started with has changed since ({'; '.join(differences)}); "
             f"put {config.table.path}, {config.checkpoint.path} and the data back as they were, or start a new run"
         )
+
+
+def extend(folder: Path, outer: str) -> Config:
+    """Give a run more outer generations; what it has asked so far stays, as its first generations do not change."""
+    config = read_config(folder)
+    check_unchanged(config)
+    longer = config.model_copy(update={"budget": extended(config.budget, outer)})
+    if longer != config:
+        with Run.start(folder, config) as run:
+            run.replan(longer)
+    return longer
 
 
 def perform(run: Run, problem: Problem, engine: Engine, watchers: Sequence[Watcher] = ()) -> Front:

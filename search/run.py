@@ -203,13 +203,19 @@ class Run:
         if folder.exists() and (not folder.is_dir() or any(p.suffix != ".part" for p in folder.iterdir())):
             raise ConfigError(f"{folder} exists and is no run folder; choose another --out")
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.toml", tomli_w.dumps(config.model_dump(mode="json", by_alias=True)))
+        _write(folder, config)
         return cls(folder, config)
 
     @property
     def finished(self) -> bool:
         """Whether the search is through; designs.json is written last."""
         return (self.folder / "designs.json").is_file()
+
+    def replan(self, config: Config) -> None:
+        """Go on by another config, under which the search begins as it did; until then the run is not finished."""
+        (self.folder / "designs.json").unlink(missing_ok=True)
+        _write(self.folder, config)
+        self.config = config
 
     def finish(self, front: Front) -> None:
         """Write front.csv and designs.json, each in one step."""
@@ -225,6 +231,10 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.store.close()
+
+
+def _write(folder: Path, config: Config) -> None:
+    write_whole(folder / "config.toml", tomli_w.dumps(config.model_dump(mode="json", by_alias=True)))
 
 
 def read_config(folder: Path) -> Config:

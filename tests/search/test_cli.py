@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from hwbench import command
+from hwbench.store import Store
 from models.space import load_space
 from models.supernet import create, save
-from search import launch
 from search.cli import group
-from search.strategy import Budget
+from search.run import read_config
 from tests.search import priced
 from tests.search.conftest import OUTSIDE
 
-TINY = Budget(outer_generations=2, outer_population=3, survivors=1, inner_generations=3, inner_population=10)
+TINY = ["--outer", "3x2", "--inner", "10x3", "--survivors", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def ready(outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrai
     """An empty folder, and the options of a search that takes a second."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HWBENCH_TABLES", str(tables))
-    monkeypatch.setitem(launch.BUDGETS, "small", TINY)
-    return ["run", "--objective", "latency", "--dataset", "few", "--checkpoint", str(untrained), "--workers", "0"]
+    few = ["--dataset", "few", "--checkpoint", str(untrained), "--workers", "0", *TINY]
+    return ["run", "--objective", "latency", *few]
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +195,27 @@ def test_a_full_disk_is_one_line_and_loses_nothing(finished: Path, capsys: pytes
     assert whole == file.read_text()
 
 
+def test_extended_it_finds_what_more_generations_find(
+    finished: Path, ready: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Extending asks only what is new, and ends with the files of a search that was asked for so many at once."""
+    assert 0 == search("extend", str(finished), "--outer", "3x4", "--workers", "0")
+    assert 0 == search(*ready, "--outer", "3x4", "--reuse", str(finished), "--out", "longer")
+    for name in ("front.csv", "designs.json", "evaluations.csv"):
+        assert Path("longer", name).read_text() == (finished / name).read_text()
+    assert read_config(Path("longer")).budget == read_config(finished).budget
+    with Store(Path("longer/store.sqlite"), read_only=True) as store:
+        assert {f"reused from {finished.name}"} == {fact.worker for fact in store.facts()}
+
+
+@pytest.mark.parametrize("outer", ["4x3", "3x1", "3", "3x", "x"])
+def test_only_generations_can_be_added(outer: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else the search would have begun otherwise; nothing is changed."""
+    assert 2 == search("extend", str(finished), "--outer", outer)
+    assert f"--outer {outer}" in line(capsys).replace("'", "")
+    assert (finished / "designs.json").is_file()
+
+
 def test_resume_of_no_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2."""
     assert 2 == search("resume", str(tmp_path))
@@ -207,10 +228,8 @@ def test_interrupted_and_resumed_it_finds_the_same(
     """Ctrl-C anywhere: exit code 130, how to go on, and then the front of a run that nobody stopped."""
     root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (root, OUTSIDE, outside)))}
-    program = "from search import launch; from tests.search.test_cli import TINY; launch.BUDGETS['small'] = TINY; " \
-              "from search.cli import main; main()"  # fmt: skip
     running = subprocess.Popen(
-        [sys.executable, "-c", program, *ready, "--out", "stopped", "--workers", "2"],
+        [sys.executable, "-m", "search.cli", *ready, "--out", "stopped", "--workers", "2"],
         env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert running.stderr

@@ -19,11 +19,10 @@ from models.space import load_space
 from models.supernet import create, save
 from search import launch
 from search.cli import group
-from search.strategy import Budget
 from tests.search import priced
 from tests.search.conftest import installed
 
-TINY = Budget(outer_generations=1, outer_population=3, survivors=2, inner_generations=8, inner_population=20)
+TINY = ["--outer", "3x1", "--inner", "20x8", "--survivors", "2"]
 TX2 = find_target("jetson-tx2")
 
 
@@ -34,12 +33,11 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, installed(folder / "site", patch):
         patch.chdir(folder)
         patch.setenv("HWBENCH_TABLES", str(folder / "tables"))
-        patch.setitem(launch.BUDGETS, "small", TINY)
         few = ["--unit", "gpu", "--precision", "fp32", "--sample", "8", "--networks", "8"]
         assert 0 == command.run(hwbench, "hwbench", ["sweep", "--target", "jetson-tx2", "--simulate", *few])
         save(folder / "digits.safetensors", create(load_space("digits")))
         options = ["--dataset", "few_open", "--checkpoint", "digits.safetensors", "--workers", "0", "--out", "run"]
-        words = ["run", "--objective", "energy", "--target", "jetson-tx2", *options]
+        words = ["run", "--objective", "energy", "--target", "jetson-tx2", *options, *TINY]
         assert 0 == command.run(group, "search", words)
         yield folder
 

@@ -14,16 +14,15 @@ import pytest
 from hwbench import command
 from models.space import load_space
 from models.supernet import create, save
-from search import launch, verify
+from search import verify
 from search.cli import group
 from search.found import Found
 from search.run import Run, read_config
-from search.strategy import Budget
 from search.tasks import verify as task
 from tests.search import priced
 from tests.search.conftest import installed
 
-TINY = Budget(outer_generations=1, outer_population=3, survivors=2, inner_generations=4, inner_population=12)
+TINY = ["--outer", "3x1", "--inner", "12x4", "--survivors", "2"]
 
 
 def search(*words: str) -> int:
@@ -37,13 +36,12 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, installed(folder / "site", patch):
         patch.chdir(folder)
         patch.setenv("HWBENCH_TABLES", str(folder / "tables"))
-        patch.setitem(launch.BUDGETS, "small", TINY)
         # The invented prices are never those of this machine: trying again would not help.
         patch.setattr(task, "_TRIES", 1)
         priced.table(load_space("digits")).write(folder / "tables" / "host" / "onnxruntime-digits")
         save(folder / "digits.safetensors", create(load_space("digits")))
         options = ["--dataset", "few_open", "--checkpoint", "digits.safetensors", "--workers", "0", "--out", "run"]
-        assert 0 == search("run", "--objective", "latency", *options)
+        assert 0 == search("run", "--objective", "latency", *options, *TINY)
         yield folder / "run"
 
 
