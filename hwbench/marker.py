@@ -26,7 +26,6 @@ def play_marker(session: Session, block_key: str, *, sleep: Callable[[float], No
     t_ns: list[int] = []
     value: list[float] = []
     for burst_s, pause_s in zip(BURST_S, PAUSE_S, strict=True):
-        # No time is left for the second try that an unsteady window gets: the burst would be longer than told.
         how = WindowSpec(warmup=0, min_runs=1, min_time_s=burst_s, max_time_s=burst_s)
         raw = session.window([block_key], how, ())
         t_ns += [int(raw.start_ns[0]), raw.end_ns]

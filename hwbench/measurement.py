@@ -69,7 +69,8 @@ class Window:
 
     session, order: which fresh process, and the cell's place in its shuffled order.
     warmup_ns, run_ns: (n,) int64 raw durations.  start_ns: (n,) int64 board clock at each run's start.
-    clocks_read: MHz (or mode) by clock name.  noise: steal_ms, switches and what else the agent could read.
+    clocks_read: MHz (or mode) by clock name.  noise: steal_ms, switches and what else the agent could read,
+    and what `profiler.measure` found of its steadiness.
     evidence: as the session said of itself.  flags: `unsteady`, `throttled`, `partly_on_cpu`, `summary_only`, …
     peak_memory_bytes: the runtime's own peak for this workload.
     summary: where a tool told it instead of single runs; `run_ns` then holds its median alone, or its mean.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,8 +12,8 @@ import numpy as np
 from hwbench.errors import PermanentDeviceError, TransientDeviceError
 from hwbench.limits import check_loaded, check_prepared
 from hwbench.measurement import Cell, Window
-from hwbench.session import Prepared, RawWindow, Session, WindowSpec
-from hwbench.statistics import steadiness
+from hwbench.session import Prepared, Session, WindowSpec
+from hwbench.steadiness import Steadiness, steadiness
 from hwbench.target import Limits, Probe
 
 
@@ -31,9 +32,8 @@ def measure(
 
     number, order: which session this is, and the cell's place in it.
     limits: of the board; what does not fit is not measured: PermanentDeviceError.
-    A window that is not steady is taken again once, then kept and flagged; the runs of the first count as warm-up.
-    The agent does so by itself for what it sees while it runs, the rest (a bump in the middle, a vendor's tool) is seen
-    here.
+    A window that is not steady is taken again once, then kept and flagged; the runs of the first count as warm-up. Its
+    noise tells what was found (`change_percent`) and what could have been (`resolves_percent`).
     """
     allowed = limits or Limits()
     check_prepared(allowed, prepared)
@@ -41,18 +41,18 @@ def measure(
     try:
         check_loaded(allowed, loaded)
         raw = session.window([prepared.block_key], how, probes)
-        steady = _steady(raw)
-        if not steady and "unsteady" not in raw.flags:
+        seen = steadiness(raw.run_ns)
+        if not seen.steady:
             again = session.window([prepared.block_key], how, probes)
             raw = replace(again, warmup_ns=np.concatenate([raw.warmup_ns, raw.run_ns, again.warmup_ns]))
-            steady = _steady(raw)
+            seen = steadiness(raw.run_ns)
     except PermanentDeviceError:
         # The graph failed; the session may live on. After anything else there is nobody left to tell, or no time to.
         with suppress(TransientDeviceError):
             session.drop(prepared.block_key)
         raise
     session.drop(prepared.block_key)
-    flags = set(raw.flags) | (set() if steady else {"unsteady"}) | _compiler_flags(prepared)
+    flags = set(raw.flags) | (set() if seen.steady else {"unsteady"}) | _compiler_flags(prepared)
     return Window(
         cell=cell,
         session=number,
@@ -62,7 +62,7 @@ def measure(
         run_ns=raw.run_ns,
         summary=raw.summary,
         traces=dict(raw.traces),
-        noise=dict(raw.noise),
+        noise={**raw.noise, **_told(seen)},
         flags=tuple(sorted(flags)),
         load_ms=loaded.load_ms,
         peak_memory_bytes=raw.peak_memory_bytes if raw.peak_memory_bytes is not None else loaded.peak_memory_bytes,
@@ -72,8 +72,10 @@ def measure(
     )
 
 
-def _steady(raw: RawWindow) -> bool:
-    return "unsteady" not in raw.flags and steadiness(raw.run_ns).steady
+def _told(seen: Steadiness) -> dict[str, float]:
+    """What is known of a window's steadiness, in percent."""
+    told = {} if math.isnan(seen.resolves) else {"resolves_percent": 100 * seen.resolves}
+    return told if seen.steady else {**told, "change_percent": 100 * seen.change}
 
 
 def _compiler_flags(prepared: Prepared) -> set[str]:

@@ -1,4 +1,4 @@
-"""Statistics of measurements: robust location, intervals over sessions, steadiness, and errors of predictions.
+"""Statistics of measurements: robust location, intervals over sessions, and errors of predictions.
 
 Raw samples come in, numbers go out; nothing here knows what a workload is.
 """
@@ -6,7 +6,6 @@ Raw samples come in, numbers go out; nothing here knows what a workload is.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -84,39 +83,6 @@ def t_quantile(probability: float, freedom: int) -> float:
 def t_tail(t: float, freedom: int) -> float:
     """P(T > t) for Student's t with whole degrees of freedom."""
     return 1.0 - _t_cdf(t, freedom) if t >= 0 else _t_cdf(-t, freedom)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Steadiness:
-    """Whether a window holds one speed.
-
-    change: largest relative distance between the medians of its parts.  noise: what chance alone explains.
-    """
-
-    steady: bool
-    change: float
-    noise: float
-
-
-def steadiness(samples: ArrayLike, *, parts: int = 5, tolerance: float = 0.05) -> Steadiness:
-    """Detect drift and steps: compare the medians of consecutive parts of a window.
-
-    Unsteady when they differ by more than `tolerance` (relative) and by more than seven standard errors
-    (the range of five medians of skewed samples exceeds five in 1 % of windows), so that neither a harmless trend nor
-    noisy short parts raise a flag.  Windows under 4 samples a part are steady.
-    """
-    array = _some(samples)
-    if array.size < 4 * parts:
-        return Steadiness(steady=True, change=0.0, noise=math.inf)
-    pieces = np.array_split(array, parts)
-    medians = np.array([np.median(p) for p in pieces])
-    middle = float(np.median(array))
-    if middle <= 0:
-        return Steadiness(steady=True, change=0.0, noise=math.inf)
-    spread = float(np.median([mad(p) for p in pieces]))
-    noise = 7 * _MEDIAN_SE * _MAD_TO_SIGMA * spread / math.sqrt(array.size / parts) / middle
-    change = float(medians.max() - medians.min()) / middle
-    return Steadiness(steady=change <= max(tolerance, noise), change=change, noise=noise)
 
 
 def drift(values: ArrayLike) -> float:

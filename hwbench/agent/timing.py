@@ -1,4 +1,4 @@
-"""Times repeated work: warm-up until it settles, then a window of raw durations, taken twice if it was not steady."""
+"""Times repeated work: warm-up until it settles, then a window of raw durations."""
 
 import gc
 import os
@@ -11,9 +11,6 @@ import numpy as np
 from hwbench.agent.machine import now_ns
 from hwbench.agent.runtime import Call
 
-# A window whose halves differ by more is not steady: a real warm-up or throttling step is larger, jitter of a median
-# of 25 runs is smaller.
-UNSTEADY_SHIFT = 0.03
 # Three batches of warm-up whose medians lie this close together have settled.
 SETTLED_SPREAD = 0.02
 _BATCH_NS = 10 * 1000 * 1000
@@ -53,7 +50,7 @@ def time_work(work: Work, warmup: Optional[int], min_runs: int, min_time_s: floa
     """Warm up, then run until both minima are reached or the time is over (at least one run).
 
     warmup: a count, or None = until the running median settles, but no longer than the window itself is asked to be.
-    flags: `few_runs` (max_time_s came before min_runs), `unsteady` (after a second try).
+    flags: `few_runs` (max_time_s came before min_runs).
     """
     begin = now_ns()
     end = begin + int(max_time_s * 1e9)
@@ -63,26 +60,9 @@ def time_work(work: Work, warmup: Optional[int], min_runs: int, min_time_s: floa
             warm = _settle(work, limit)
         else:
             warm = _run_many(work, warmup, 0, begin + int(max_time_s * 5e8))[1] if warmup else array("q")
-        flags: List[str] = []
         starts, runs = _window(work, warm, min_runs, min_time_s, end)
-        if not steady(runs) and now_ns() + int(sum(runs)) < end:
-            # What did not hold still was warming, and is kept as that.
-            warm.extend(runs)
-            starts, runs = _window(work, runs, min_runs, min_time_s, end)
-        if not steady(runs):
-            flags.append("unsteady")
-        if len(runs) < min_runs:
-            flags.append("few_runs")
+    flags = ["few_runs"] if len(runs) < min_runs else []
     return Timed(_int64(warm), _int64(starts), _int64(runs), flags)
-
-
-def steady(runs: Sequence[int]) -> bool:
-    """Whether the two halves of a window have medians within 3 %; fewer than 8 runs say nothing and pass."""
-    half = len(runs) // 2
-    if half < 4:
-        return True
-    first, second = np.median(runs[:half]), np.median(runs[half:])
-    return bool(abs(second - first) <= UNSTEADY_SHIFT * min(first, second))
 
 
 def settled(runs: Sequence[int], limit_ns: int) -> int:

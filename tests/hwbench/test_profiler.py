@@ -70,42 +70,43 @@ def test_graph_that_cannot_be_loaded_is_the_devices_word(board: Board, bundle: B
         assert measure(session, prepared, cell, _HOW).run_ns.size >= 30
 
 
-class _Bumpy(Watched):
-    """The first window that came through the real runtime gets a bump in its middle, which halves hide."""
+class _Stepping(Watched):
+    """The first windows that came through the real runtime get a step."""
 
     windows = 0
 
     def window(self, chain, how, probes) -> RawWindow:
         raw = super().window(chain, how, probes)
         self.windows += 1
-        if self.windows > self.bumpy:
-            return replace(raw, run_ns=raw.run_ns * 0 + 1000, flags=())
         run_ns = raw.run_ns * 0 + 1000
-        run_ns[len(run_ns) // 3 : 2 * len(run_ns) // 3] = 2000
+        if self.windows <= self.stepping:
+            run_ns[len(run_ns) // 3 :] = 2000
         return replace(raw, run_ns=run_ns, flags=())
 
-    bumpy = 1
+    stepping = 1
 
 
 def test_unsteady_window_is_taken_again(board: Board, bundle: Bundle) -> None:
     """The second, quiet one counts and carries no flag; the runs of the first are kept as warm-up."""
     prepared, cell = _prepared(board, bundle)
-    with _Bumpy(board.session(_SETTING), None, None) as session:
+    with _Stepping(board.session(_SETTING), None, None) as session:
         window = measure(session, prepared, cell, _HOW)
     assert session.windows == 2
     assert 2000 in window.warmup_ns
     assert "unsteady" not in window.flags
+    assert "change_percent" not in window.noise
     assert set(window.run_ns) == {1000}
 
 
 def test_window_that_stays_unsteady_is_kept_and_flagged(board: Board, bundle: Bundle) -> None:
     """Never a third time, never silently."""
     prepared, cell = _prepared(board, bundle)
-    with _Bumpy(board.session(_SETTING), None, None) as session:
-        session.bumpy = 99
+    with _Stepping(board.session(_SETTING), None, None) as session:
+        session.stepping = 99
         window = measure(session, prepared, cell, _HOW)
     assert session.windows == 2
     assert "unsteady" in window.flags
+    assert window.noise["change_percent"] == pytest.approx(100.0)
 
 
 def test_what_the_compiler_said_flags_the_window(board: Board, bundle: Bundle) -> None:
@@ -126,7 +127,7 @@ def test_what_the_compiler_said_flags_the_window(board: Board, bundle: Bundle) -
 def test_what_does_not_fit_is_not_measured(board: Board, bundle: Bundle) -> None:
     """By the compiler's word before it is loaded, else by what loading took; the session goes on without it."""
     prepared, cell = _prepared(board, bundle)
-    with _Bumpy(board.session(_SETTING), None, None) as session:
+    with _Stepping(board.session(_SETTING), None, None) as session:
         with pytest.raises(PermanentDeviceError, match=r"does not fit: its compiled file alone takes 3 MB"):
             measure(
                 session, replace(prepared, notes={"needs_bytes": 3_000_000}), cell, _HOW, limits=Limits(memory_mb=2)

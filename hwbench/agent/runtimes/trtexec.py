@@ -20,7 +20,7 @@ from hwbench.agent import engines, trtexec_output
 from hwbench.agent.machine import now_ns
 from hwbench.agent.protocol import AgentError
 from hwbench.agent.runtime import Call, Model, Port
-from hwbench.agent.timing import SETTLING_RUNS, Timed, settled, steady
+from hwbench.agent.timing import SETTLING_RUNS, Timed, settled
 
 CAN = ("window",)
 # JetPack and the Debian packages leave it outside of the search path.
@@ -226,9 +226,7 @@ def time_chain(
     cold = warmup if warmup is not None else settled(found.run_ns.tolist(), int(warm_s * 1e9))
     cold = min(cold, len(found.run_ns) - 1)
     runs = found.run_ns[cold:]
-    flags = ["unsteady"] if not steady(runs.tolist()) else []
-    if len(runs) < min_runs:
-        flags.append("few_runs")
+    flags = ["few_runs"] if len(runs) < min_runs else []
     return Timed(found.run_ns[:cold], found.start_ns[cold:], runs, flags, found.told)
 
 

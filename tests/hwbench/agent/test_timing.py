@@ -1,4 +1,4 @@
-"""Warm-up, windows and steadiness, in a clock that the test moves."""
+"""Warm-up and windows, in a clock that the test moves."""
 
 from __future__ import annotations
 
@@ -93,19 +93,12 @@ def test_too_slow_work_is_flagged_not_waited_for(clock: Make) -> None:
     assert 1 <= len(timed.run_ns) <= 3
 
 
-def test_an_unsteady_window_is_taken_again(clock: Make) -> None:
-    """A step inside the first window; the second is steady and is the one kept, the first was warm-up."""
+def test_a_window_is_taken_once(clock: Make) -> None:
+    """Whether it held still is for the host to say."""
     made = clock(lambda n: MS if n < 80 else 2 * MS)
     timed = time_work([made.work], 5, 50, 0.2, 10.0)
-    assert {2 * MS} == set(timed.run_ns.tolist())
-    assert made.runs == len(timed.warmup_ns) + len(timed.run_ns)
-    assert () == timed.flags
-
-
-def test_a_drift_is_flagged(clock: Make) -> None:
-    """0.1 % a run goes on in the second window too."""
-    made = clock(lambda n: int(MS * 1.001**n))
-    assert ("unsteady",) == time_work([made.work], 5, 50, 0.2, 10.0).flags
+    assert {MS, 2 * MS} == set(timed.run_ns.tolist())
+    assert (5, ()) == (len(timed.warmup_ns), timed.flags)
 
 
 def test_a_chain_is_one_run(clock: Make) -> None:
