@@ -43,6 +43,8 @@ def show(file: Path | None, limit: int, as_json: bool) -> None:
         f"{read.name}: {len(read.row)} rows on {', '.join(origin.boards)}, {read.runtime.name} {read.runtime.version}"
     )
     screen.print(f"made {origin.created} by: {origin.command} (commit {origin.commit or 'unknown'})")
+    if noise := view.noise_line(read):
+        screen.print(noise)
     screen.print(view.rows_table(read.row.values(), limit=limit or None, throughput=True))
     print_networks(read)
 
@@ -199,6 +201,7 @@ def print_networks(table: LatencyTable) -> None:
 
 def as_json_of(table: LatencyTable) -> dict[str, Any]:
     """A table as JSON."""
+    from hwbench.noise import grade_of
 
     def rows() -> Iterable[dict[str, Any]]:
         for row in table.row.values():
@@ -220,6 +223,8 @@ def as_json_of(table: LatencyTable) -> dict[str, Any]:
         "runtime": table.runtime.model_dump(),
         "rows": list(rows()),
         "composition": [asdict(c) for c in table.compositions],
+        "grade": grade_of([s.grade for s in table.sessions if s.grade]),
+        "sessions": [s.model_dump() for s in table.sessions],
     }
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from hwbench.evidence import MEASURED, Evidence
 from hwbench.measurement import Cell, Summary, Trace, Window
+from hwbench.noise import Noise
 from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.store import Result, Store
@@ -28,7 +29,8 @@ WINDOW, ENERGY, SESSION = "window", "window_energy", "session"
 class SessionNote:
     """What was noticed of one session: how quiet and how stable the board was.
 
-    control_ms: median of a small control workload at the beginning and at the end; drift_percent: their difference.
+    control_ms: median of a small control workload at the beginning, between the cells, and at the end.
+    drift_percent: from the first of them to the last.  noise: all that tells how quiet it was.
     idle_mw: measured baseline, None without a meter.  steal_ms: time a hypervisor took from all windows together.
     switch_ms: median time that each clock took to go to another value so far, of those that were switched.
     """
@@ -43,6 +45,7 @@ class SessionNote:
     temps_c: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     switch_ms: Mapping[str, float] = field(default_factory=dict)
+    noise: Noise = field(default_factory=Noise)
 
 
 def window_key(cell: Cell, session: int, artifact_sha256: str, board: Mapping[str, str], how: WindowSpec) -> str:
@@ -149,7 +152,8 @@ def sessions(store: Store) -> Iterator[SessionNote]:
         found = store.get(fact.key)
         if found is not None:
             values = dict(found.values)
-            yield SessionNote(**values | {n: tuple(values[n]) for n in ("control_ms", "flags")})
+            tuples = {n: tuple(values[n]) for n in ("control_ms", "flags")}
+            yield SessionNote(**values | tuples | {"noise": Noise(**values.get("noise", {}))})
 
 
 def switch_ms(notes: Iterable[SessionNote]) -> dict[str, float]:

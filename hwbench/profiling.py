@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +180,8 @@ def table_of(
         sessions=[
             SessionSection(
                 session=note.session,
+                grade=note.noise.grade,
+                **{name: None if value is None else round(value, 3) for name, value in asdict(note.noise).items()},
                 steal_ms=note.steal_ms,
                 drift_percent=note.drift_percent,
                 temps_c=dict(note.temps_c),

@@ -1,7 +1,7 @@
 """One round: the cells of one operating point in one session, in fresh processes, each window committed as it comes.
 
-Around the cells stand a small control workload (did the board drift meanwhile?), the idle baseline, and for a meter
-with a clock of its own the marker that aligns it.
+Around the cells and between them stand a small control workload (did the board drift meanwhile?), before them the idle
+baseline, and for a meter with a clock of its own the marker that aligns it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from hwbench.journal import SessionNote
 from hwbench.marker import play_marker
 from hwbench.measurement import Cell, Trace, Window
 from hwbench.meter import Meter
+from hwbench.noise import noise_of
 from hwbench.profiler import measure
 from hwbench.reading import throttled
 from hwbench.session import Prepared, Session, WindowSpec
@@ -40,6 +41,8 @@ _QUIET_S = 0.3
 # Less room than this beside a workload's file, and a board counts as full.
 _ROOM_BYTES = 1_000_000
 _CONTROL = WindowSpec(min_runs=20, min_time_s=0.05, max_time_s=1.0)
+# Looks at the control take a twentieth of a session, and are that far apart at least.
+_CONTROL_SHARE, _CONTROL_S = 0.05, 2.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,7 +50,7 @@ class Round:
     """Cells of one operating point, one session.
 
     keep: commits a window and returns its key.  fail: notes a cell that cannot be measured.
-    stopped: asked between cells; True ends the round early.
+    stopped: asked between cells; True ends the round early.  clock: seconds that pass while boards work.
     queue: cells still to do, the open one first.  exhausted: cells given up since the last that was kept.
     """
 
@@ -60,6 +63,7 @@ class Round:
     fail: Callable[[Cell, Exception], None]
     sleep: Callable[[float], None] = time.sleep
     stopped: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
     queue: deque[Cell] = field(default_factory=deque, init=False)
     total: int = field(default=0, init=False)
     exhausted: int = field(default=0, init=False)
@@ -109,6 +113,8 @@ class _Process:
         self._clocks = clocks
         self._kept: list[tuple[str, Window]] = []
         self._control: list[float] = []
+        self._control_due_s = 0.0
+        self._complete = False
         self._idle_mw: float | None = None
         self._marker: Trace | None = None
         self._traces: Mapping[str, Trace] = {}
@@ -126,7 +132,10 @@ class _Process:
                 self._open(session, control, own)
                 while self._round.queue and not self._round.stopped():
                     self._cell(session)
+                    if self._round.queue and self._round.clock() >= self._control_due_s:
+                        self._look_at_control(session, control)
                 self._look_at_control(session, control)
+                self._complete = True
         finally:
             try:
                 if own is not None:
@@ -236,6 +245,7 @@ class _Process:
         return (told.net_mj, ()) if told.net_mj > 0 else (None, ("energy_below_idle",))
 
     def _look_at_control(self, session: Session, control: Prepared) -> None:
+        begin_s = self._round.clock()
         try:
             session.load(control)
             raw = session.window([control.block_key], _CONTROL, ())
@@ -244,6 +254,8 @@ class _Process:
             # It will fail as a cell too, and be named there.
             logger.warning("session %d: no control: %s", self._round.number, error)
             return
+        now_s = self._round.clock()
+        self._control_due_s = now_s + max(_CONTROL_S, (now_s - begin_s) / _CONTROL_SHARE)
         self._control.append(journal.median_ms(raw.run_ns))
 
     def _own_meter(self) -> Meter | None:
@@ -273,8 +285,8 @@ class _Process:
             return
         windows = [window for _, window in self._kept]
         steal = [w.noise["steal_ms"] for w in windows if "steal_ms" in w.noise]
-        complete = len(self._control) == 2
-        drift = (self._control[1] - self._control[0]) / self._control[0] * 100 if complete else None
+        complete = self._complete and len(self._control) > 1
+        drift = (self._control[-1] - self._control[0]) / self._control[0] * 100 if complete else None
         note = SessionNote(
             session=self._round.number,
             board=self._board.identity(windows[0].cell.setting),
@@ -286,6 +298,7 @@ class _Process:
             steal_ms=sum(steal) if steal else None,
             temps_c=windows[-1].temps_c,
             flags=() if complete else ("interrupted",),
+            noise=noise_of([(w.noise, "unsteady" not in w.flags) for w in windows], self._control),
         )
         journal.put_session(self._round.store, note, self._kept[0][0], self._traces)
 

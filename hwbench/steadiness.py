@@ -18,19 +18,19 @@ from hwbench.statistics import ranks
 # Less than this is not worth a second window: it moves the median of the window by at most half as much.
 LEAST_CHANGE = 0.025
 # More pieces show nothing more; with fewer runs than the least, ranks cannot tell a step from chance.
-_MOST_PIECES, _FEWEST = 100, 10
+_MOST_PIECES, _FEWEST = 100, 20
 # Steps are looked for where either side holds this share of the window; what is shorter hardly moves its median.
 _EDGE = 0.1
 # What the statistics exceed in 1 % of steady windows, by pieces: the best of all splits, from 20,000 random orders
 # each; the trend is nearly normal.
-_PIECES = (10, 15, 20, 30, 50, 70, 100)
-_STEP = (2.56, 2.83, 2.97, 3.11, 3.24, 3.34, 3.39)
-_TREND = (2.35, 2.43, 2.48, 2.51, 2.53, 2.55, 2.55)
+_PIECES = (20, 30, 50, 70, 100)
+_STEP = (2.97, 3.11, 3.24, 3.34, 3.39)
+_TREND = (2.48, 2.51, 2.53, 2.55, 2.55)
 # As long as one leaves no more than this of what the other leaves unexplained, it may have been either.
 _OPEN = 1.2
 # Of a normal: 95 % lie above its mean less 1.645 errors; scale of the MAD; error of a rank trend and of a median slope,
-# a tenth larger for not being known but estimated, which of fewer pieces than these cannot be done.
-_POWER, _MAD_TO_SIGMA, _RANK_ERROR, _KNOWN = 1.645, 1.4826, 1.13, 20
+# a tenth larger for not being known but estimated.
+_POWER, _MAD_TO_SIGMA, _RANK_ERROR = 1.645, 1.4826, 1.13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ _UNKNOWN = Steadiness(found="", change=0.0, at=math.nan, resolves=math.nan)
 
 
 def steadiness(durations: ArrayLike) -> Steadiness:
-    """Look for a step or a drift in (n,) durations, in the order they were taken; fewer than 10 say nothing.
+    """Look for a step or a drift in (n,) durations, in the order they were taken; fewer than 20 say nothing.
 
     Wilcoxon's rank sum at the best split (Pettitt, Applied Statistics 28, 1979) and the trend of the ranks; both shrink
     by the long-run variance of what they leave unexplained (Newey & West, Econometrica 55, 1987).
@@ -87,7 +87,7 @@ def steadiness(durations: ArrayLike) -> Steadiness:
     sigma = _MAD_TO_SIGMA * float(np.median(np.abs(left - np.median(left))))
     error = _RANK_ERROR * sigma / math.sqrt(float(place @ place))
     error *= inflation
-    resolves = max(LEAST_CHANGE + _POWER * error, (bound + _POWER) * error) if count >= _KNOWN else math.nan
+    resolves = max(LEAST_CHANGE + _POWER * error, (bound + _POWER) * error)
     none = replace(_UNKNOWN, resolves=resolves)
     if max(step / float(np.interp(count, _PIECES, _STEP)), trend / bound) < inflation:
         return none

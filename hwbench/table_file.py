@@ -101,9 +101,18 @@ class ClockSection(_Strict):
 
 
 class SessionSection(_Strict):
-    """What was noticed of one session: steal time, drift of the control workload, temperatures."""
+    """What was noticed of one session: how quiet it was, drift of the control workload, temperatures.
+
+    grade: see `hwbench.noise`; the figures that it was given for follow it.
+    """
 
     session: int
+    grade: str | None = None
+    control_percent: float | None = None
+    steal_percent: float | None = None
+    others_percent: float | None = None
+    switches_per_s: float | None = None
+    unsteady_percent: float | None = None
     steal_ms: float | None = None
     drift_percent: float | None = None
     temps_c: dict[str, float] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 from rich.console import Console
 from rich.table import Table
@@ -13,6 +15,7 @@ from hwbench.diff import Change
 from hwbench.errors import MissingRows
 from hwbench.gate_report import GateRow
 from hwbench.measurement import Interval
+from hwbench.noise import Noise, grade_of, middle
 from hwbench.row import Row
 from hwbench.table import LatencyTable
 
@@ -112,6 +115,18 @@ def residuals_table(table: LatencyTable, metric: str = "latency_ms", limit: int 
         view.caption = f"{limit} of {found} networks"
         view.caption_justify = "left"
     return view if found else None
+
+
+def noise_line(table: LatencyTable) -> str:
+    """One line: the grade of the table's middle session and what it stands for; empty where none was graded."""
+    graded = [session for session in table.sessions if session.grade is not None]
+    grades = [session.grade or "" for session in graded]
+    if not graded:
+        return ""
+    names = [field.name for field in fields(Noise)]
+    typical = middle([Noise(**{name: getattr(session, name) for name in names}) for session in graded])
+    each = ", ".join(f"{count} {grade}" for grade, count in sorted(Counter(grades).items()))
+    return f"noise: grade {grade_of(grades)} ({each}); in the middle {typical.line}"
 
 
 def composition_line(composition: Composition) -> str:

@@ -96,14 +96,19 @@ class Noise:
     """Who else used the processor between the making of this and `since`."""
 
     def __init__(self) -> None:
+        self._begin_ns = now_ns()
         self._cpu = _cpu_ticks()
         self._use = resource.getrusage(resource.RUSAGE_SELF)
         self._own_s = _own_s()
 
     def since(self) -> Dict[str, float]:
-        """steal_ms (what the hypervisor took), others_ms (other processes), our switches; no key where unknown."""
+        """elapsed_ms, steal_ms (what the hypervisor took), others_ms (other processes), our switches; no key: unknown.
+
+        The kernel counts in ticks of some ms, so others_ms of one short window may well be below 0; sums are right.
+        """
         use = resource.getrusage(resource.RUSAGE_SELF)
         noise = {
+            "elapsed_ms": (now_ns() - self._begin_ns) / 1e6,
             "voluntary_switches": float(use.ru_nvcsw - self._use.ru_nvcsw),
             "involuntary_switches": float(use.ru_nivcsw - self._use.ru_nivcsw),
         }
@@ -112,7 +117,7 @@ class Noise:
             tick_ms = 1e3 / os.sysconf("SC_CLK_TCK")
             own_ms = 1e3 * (_own_s() - self._own_s)
             noise["steal_ms"] = (cpu["steal"] - self._cpu["steal"]) * tick_ms
-            noise["others_ms"] = max(0.0, (cpu["busy"] - self._cpu["busy"]) * tick_ms - own_ms)
+            noise["others_ms"] = (cpu["busy"] - self._cpu["busy"]) * tick_ms - own_ms
         return noise
 
 

@@ -43,6 +43,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(round, "ATTEMPTS", 1)
     monkeypatch.setattr(round, "BACKOFF_S", 0.0)
     monkeypatch.setattr(round, "_QUIET_S", 0.0)
+    monkeypatch.setattr(round, "_CONTROL_S", 1e9)
     monkeypatch.setattr(round, "_CONTROL", WindowSpec(warmup=1, min_runs=3, min_time_s=0.0, max_time_s=1.0))
 
 

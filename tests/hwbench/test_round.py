@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ def board() -> Iterator[Board]:
 class _Run:
     """A round over two cells, what it kept, and how long it slept."""
 
-    def __init__(self, board: Board, folder: Path, before: Event) -> None:
+    def __init__(self, board: Board, folder: Path, before: Event, clock: Callable[[], float] = lambda: 0.0) -> None:
         bundle = matmul_bundle(folder / "bundle", [4, 8])
         board.backend = WatchedBackend(board.backend, before=before)
         self.kept: list[str] = []
@@ -46,6 +46,7 @@ class _Run:
                 keep=self._keep,
                 fail=lambda cell, error: self.failed.append(cell.block_key),
                 sleep=self.slept.append,
+                clock=clock,
             ).run([Cell(block_key=w.block_key, setting=_SETTING) for w in bundle.workloads])
             self.notes = list(journal.sessions(store))
 
@@ -73,6 +74,18 @@ def test_quiet_round_visits_control_cells_and_control(board: Board, tmp_path: Pa
     assert seen == ["matmul-4", "matmul-4", "matmul-8", "matmul-4"]
     assert run.kept == ["matmul-4", "matmul-8"]
     assert [(n.session, n.flags, len(n.control_ms)) for n in run.notes] == [(4, (), 2)]
+
+
+@pytest.mark.parametrize(("cost_s", "looks"), [(0.05, 3), (60.0, 2)])
+def test_a_long_round_looks_at_its_control_between_the_cells(
+    board: Board, tmp_path: Path, cost_s: float, looks: int
+) -> None:
+    """After a hundred seconds, where a look costs little; one that took a minute is due again only after twenty."""
+    clock = iter([0.0, cost_s, *(cost_s + 100.0 + n for n in range(99))])
+    run = _Run(board, tmp_path, lambda session, key: None, clock=lambda: next(clock))
+    assert [len(note.control_ms) for note in run.notes] == [looks]
+    assert run.notes[0].noise.grade is not None
+    assert run.notes[0].noise.control_percent is not None
 
 
 def test_agent_that_dies_at_the_last_control_fails_no_cell(board: Board, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_a_change_too_small_to_matter_is_none(rng: np.random.Generator) -> None:
     assert steadiness(runs).resolves == pytest.approx(LEAST_CHANGE, rel=0.01)
 
 
-@pytest.mark.parametrize("count", [10, 50, 139, 5000])
+@pytest.mark.parametrize("count", [20, 50, 139, 5000])
 def test_false_alarms_are_rare(rng: np.random.Generator, count: int) -> None:
     """Of 500 windows with skewed noise of 30 %, 2 % alarm, give or take."""
     assert sum(not steadiness(1 + rng.exponential(0.3, count)).steady for _ in range(500)) <= 17
@@ -69,7 +69,7 @@ def test_a_window_says_what_it_resolves(rng: np.random.Generator) -> None:
     assert sum(not steadiness(rng.normal(1.0, 0.06, 80) * drifting).steady for _ in range(300)) >= 270
 
 
-@pytest.mark.parametrize("runs", [[], [5], [5] * 9, [1, 2] * 4])
+@pytest.mark.parametrize("runs", [[], [5], [5] * 9, [1] * 9 + [9] * 10])
 def test_few_runs_say_nothing(runs: list[int]) -> None:
     """Neither that it was steady nor what would have been seen."""
     told = steadiness(runs)
