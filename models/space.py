@@ -284,7 +284,9 @@ def load_space(name: str | Path) -> Space:
         # Imported here: stages builds on this module.
         space = importlib.import_module("models.stages").read(Path(text))
     else:
-        space = plugin.load("models.spaces", text).space()
+        # A module's name has no hyphen; the name a space is known by may have one.
+        module = text if plugin.exists("models.spaces", text) else text.replace("-", "_")
+        space = plugin.load("models.spaces", module).space()
     if not isinstance(space, Space):
         raise ConfigError(f"space {text!r}: space() returned {type(space).__name__}, expected models.space.Space")
     return space

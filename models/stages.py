@@ -2,21 +2,22 @@
 
 A network is: stem (convolution, optional scaling of the image) → stages of MBConv layers → tail (optional convolution,
 pooling, optional layer, classifier). Choices with one value are fixed; all others become genes, in the order
-resolution, widths (stem, stages, tail), depths, kernels, expansions. Kernel and expansion are chosen per stage.
+resolution, widths (stem, stages, tail), depths, kernels, expansions. Kernel and expansion are chosen per stage, or in a
+stage with `per_layer` for each of its layers; those of layers that the depth leaves out are inert.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from hwbench.errors import ConfigError
+from hwbench.errors import ConfigError, nearest
 from models.block import Block, head_block, mbconv_block, stem_block, strided, tail_block
 from models.space import Gene, Slot, Space, complaint
 
@@ -46,6 +47,7 @@ class Stage:
 
     shortcut: where a layer changes the shape, its input still reaches the output, averaged down and through a 1×1
     convolution; without it such a layer has no residual.
+    per_layer: each layer chooses its own kernel and expansion (genes `kernel.STAGE.LAYER`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -56,6 +58,7 @@ class Stage:
     stride: int = 1
     squeeze: bool = False
     shortcut: bool = False
+    per_layer: bool = False
     act: str = "hswish"
 
 
@@ -138,9 +141,22 @@ def read(path: Path) -> Space:
     try:
         return _ADAPTER.validate_python(raw).space.space()
     except ValidationError as error:
-        raise ConfigError(f"{path}: {complaint(error)}") from error
+        raise ConfigError(f"{path}: {_misspelt(error) or complaint(error)}") from error
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _misspelt(error: ValidationError) -> str | None:
+    """The first unknown key with the nearest one that its section knows; None where all keys are known."""
+    sections = {"": _File, "space": StageSpace, "stem": Stem, "stages": Stage, "tail": Tail, "exits": Exits}
+    for found in error.errors():
+        *place, key = (str(part) for part in found["loc"])
+        section = next((part for part in reversed(place) if not part.isdigit()), "")
+        if found["type"] in ("extra_forbidden", "unexpected_keyword_argument") and section in sections:
+            known = [f.name for f in fields(sections[section])]
+            where = f"[{'.'.join(place)}]: " if place else ""
+            return f"{where}unknown key {key!r}{nearest(key, known)}"
+    return None
 
 
 class _Builder:
@@ -158,9 +174,13 @@ class _Builder:
         for label, stage in zip(labels, d.stages, strict=True):
             self._gene(f"width.{label}", "width", stage.widths)
         self._gene("width.tail", "width", d.tail.widths)
-        for group in ("depth", "kernel", "expand"):
+        for label, stage in zip(labels, d.stages, strict=True):
+            self._gene(f"depth.{label}", "depth", stage.depths)
+        for group in ("kernel", "expand"):
             for label, stage in zip(labels, d.stages, strict=True):
-                self._gene(f"{group}.{label}", group, getattr(stage, f"{group}s"))
+                layers = range(1, max(stage.depths) + 1)
+                for name in [f"{label}.{layer}" for layer in layers] if stage.per_layer else [label]:
+                    self._gene(f"{group}.{name}", group, getattr(stage, f"{group}s"))
 
         slots = [self._slot({"side": "resolution", "width": "width.stem"}, self._stem)]
         positions: list[int] = []
@@ -197,7 +217,7 @@ class _Builder:
         if label in ("stem", "tail"):
             widths = d.stem.widths if label == "stem" else d.tail.widths
             return widths[0] if widths else 0
-        stage = d.stages[int(label) - 1]
+        stage = d.stages[int(label.partition(".")[0]) - 1]
         return int(
             {"width": stage.widths, "depth": stage.depths, "kernel": stage.kernels, "expand": stage.expands}[group][0]
         )
@@ -218,11 +238,12 @@ class _Builder:
 
     def _names(self, s: int, layer: int) -> dict[str, str]:
         label = s + 1
+        choice = f"{label}.{layer + 1}" if self.d.stages[s].per_layer else f"{label}"
         names = {
             "side": "resolution",
             "width": f"width.{label}",
-            "kernel": f"kernel.{label}",
-            "expand": f"expand.{label}",
+            "kernel": f"kernel.{choice}",
+            "expand": f"expand.{choice}",
         }
         if layer == 0:
             names["channels"] = f"width.{s}" if s else "width.stem"

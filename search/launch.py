@@ -72,7 +72,7 @@ def configure(
         problem=problem,
         options=completed(options, board, read),
         strategy=strategy,
-        space=space if space == found.name else str(Path(space).resolve()),
+        space=str(Path(space).resolve()) if space.endswith((".toml", ".json")) else found.name,
         space_sha256=found.digest(),
         target=board.name,
         backend=read.origin.backend,

@@ -11,6 +11,7 @@ import pytest
 
 from hwbench.cli import hwbench
 from hwbench.target_file import known_targets
+from models.space import load_space
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,11 @@ def test_the_workflow_is_yaml(workflow: str) -> None:
     yaml = pytest.importorskip("yaml")
     steps = yaml.safe_load(workflow)["jobs"]["gate"]["steps"]
     assert all("uses" in step or "run" in step for step in steps)
+
+
+def test_the_space_of_ones_own_is_a_space(root: Path) -> None:
+    """With every key its comments explain; its first stage has one kernel for all layers, its second one for each."""
+    space = load_space(root / "examples" / "spaces" / "mine.toml")
+    names = [g.name for g in space.genes]
+    assert ["kernel.1", "kernel.2.1", "kernel.2.2", "kernel.2.3"] == [n for n in names if n.startswith("kernel")]
+    assert 2 * 2 * (3 * 2 * 2) * (4**2 + 4**3) == space.size()

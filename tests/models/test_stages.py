@@ -140,3 +140,23 @@ def test_a_wrong_description_is_refused_by_name(tmp_path: Path, old: str, new: s
     with pytest.raises(ConfigError, match=told) as caught:
         load_space(file)
     assert "two.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "text"),
+    [
+        (
+            "kernels = [3, 5]",
+            "kernals = [3, 5]",
+            r"\[space.stages.0\]: unknown key 'kernals' — did you mean 'kernels'\?",
+        ),
+        ("native = 32", "nativ = 32", r"\[space\]: unknown key 'nativ' — did you mean 'native'\?"),
+        ("schema = 1", "schema = 1\nspce = 2", r"unknown key 'spce' — did you mean 'space'\?"),
+    ],
+)
+def test_an_unknown_key_is_answered_with_the_nearest(tmp_path: Path, right: str, wrong: str, text: str) -> None:
+    """In the section where it stands."""
+    file = tmp_path / "two.toml"
+    file.write_text(TOML.replace(right, wrong, 1))
+    with pytest.raises(ConfigError, match=text):
+        load_space(file)
