@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python >= 3.10 needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
 	@echo "installing into $(VENV) (once; a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[search,litert,android,dev]'
+	@$(BIN)/python -m pip install -qq --constraint constraints.txt --editable '.[search,litert,android,parquet,dev]'
 	@touch $@
 
 demo: $(STAMP)

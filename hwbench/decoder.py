@@ -38,14 +38,22 @@ class Decoded:
 
     readings: the first is the most usual one.  constant: (n,) whether the output does not depend on the input, so that
     a runtime may compute it beforehand.  signs: (n, S) counts of what runtimes are known to stumble over.
+    function: what the output computes, whatever that costs, so that it tells accuracy: groups of features (n, F) that
+    belong together. Architectures that compute the same have the same features.
     """
 
     readings: tuple[Reading, ...]
     constant: np.ndarray
     signs: np.ndarray
+    function: tuple[np.ndarray, ...]
 
 
 Decode = Callable[[Sequence[str]], Decoded]
+
+
+def families() -> tuple[str, ...]:
+    """The families that have a decoder."""
+    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
 
 
 def decoder(family: str) -> Decode:

@@ -102,6 +102,7 @@ def part(networks: Decoded, which: np.ndarray | slice) -> Decoded:
         ),
         constant=networks.constant[which],
         signs=networks.signs[which],
+        function=tuple(f[which] for f in networks.function),
     )
 
 

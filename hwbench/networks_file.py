@@ -6,15 +6,15 @@ mean that the network could not be measured, which is a fact of its own and neve
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hwbench.errors import ConfigError, nearest
+from hwbench.rows_file import read_rows
 
 _UNITS = {
     "latency_ms": {"latency_s": 1e3, "latency_ms": 1.0, "latency_us": 1e-3, "latency_ns": 1e-6},
@@ -22,7 +22,6 @@ _UNITS = {
 }
 METRICS = tuple(_UNITS)
 _NOT_MEASURABLE = -1.0
-_MAX_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,11 +35,8 @@ class Networks:
 
 def read_networks(file: Path) -> Networks:
     """Read a file; ConfigError names the file and the line or column that is wrong."""
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such file; it has columns family, arch, latency_ms and/or energy_mj")
-    if file.stat().st_size > _MAX_BYTES:
-        raise ConfigError(f"{file}: {file.stat().st_size} bytes, more than the {_MAX_BYTES} that are read; split it")
-    names, rows = _parquet(file) if file.suffix == ".parquet" else _csv(file)
+    known = {"family", "arch", *(name for units in _UNITS.values() for name in units)}
+    names, rows = read_rows(file, known, "columns family, arch, latency_ms and/or energy_mj")
     columns = _columns(file, names)
     family, archs = "", dict[str, int]()
     values: dict[str, list[float]] = {metric: [] for metric, _, _ in columns}
@@ -80,46 +76,6 @@ def _columns(file: Path, names: list[str]) -> list[tuple[str, str, float]]:
     if not found:
         raise ConfigError(f"{file}: no column latency_ms or energy_mj (columns: {', '.join(names)})")
     return found
-
-
-def _csv(file: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            lines = [(reader.line_num, line) for reader in [csv.reader(stream, strict=True)] for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{file}: not a CSV that can be read ({error})") from error
-    if not lines:
-        raise ConfigError(f"{file}: empty; the first line names family, arch, latency_ms and/or energy_mj")
-    names = [name.strip() for name in lines[0][1]]
-
-    def rows() -> Iterator[tuple[int, dict[str, str]]]:
-        for number, line in lines[1:]:
-            if not line:
-                continue
-            if len(line) != len(names):
-                raise ConfigError(f"{file}:{number}: {len(line)} fields where the first line has {len(names)}")
-            yield number, dict(zip(names, line, strict=True))
-
-    return names, rows()
-
-
-def _parquet(file: Path) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{file}: reading Parquet needs the Python package pyarrow: pip install 'hwbench-nas[parquet]'; "
-            "or give it as CSV"
-        ) from error
-    try:
-        known = {"family", "arch", *(name for units in _UNITS.values() for name in units)}
-        names = list(parquet.read_schema(file).names)
-        table = parquet.read_table(file, columns=[n for n in names if n in known]).to_pydict()
-    except (ArrowException, OSError) as error:
-        raise ConfigError(f"{file}: not a Parquet file that can be read ({error})") from error
-    columns = {name: ["" if v is None else str(v) for v in values] for name, values in table.items()}
-    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
-    return names, enumerate(rows, start=1)
 
 
 def _value(text: str, scale: float, where: str) -> float:

@@ -16,12 +16,10 @@ from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from hwbench import plugin
-from hwbench.errors import ConfigError
+from models import weights
 from models.space import Block, Shape, Space, load_space
 
 _FAMILIES = "models.families"
@@ -108,17 +106,9 @@ def run(parts: Sequence[Part], x: Tensor) -> Tensor:
 def save(path: Path, supernet: Supernet, metadata: Mapping[str, str] | None = None) -> None:
     """Write all weights as safetensors, replacing the file in one step.
 
-    metadata: how they came to be (command, seed, commit, seconds, …). The space's name and digest and a digest of the
-    weights are added; `load` checks them.
+    metadata: how they came to be (command, seed, commit, seconds, …); the space is added, and `load` checks it.
     """
-    space = supernet.space
-    state = {name: tensor.detach().contiguous() for name, tensor in supernet.state_dict().items()}
-    known = {"space": space.name, "space_sha256": space.digest(), "weights_sha256": _digest(state)}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(to_bytes(state, {**(metadata or {}), **known}))
-    temporary.replace(path)
+    weights.write(path, supernet.state_dict(), supernet.space, metadata)
 
 
 def load(path: Path, space: Space | None = None) -> tuple[Supernet, dict[str, str]]:
@@ -126,37 +116,8 @@ def load(path: Path, space: Space | None = None) -> tuple[Supernet, dict[str, st
 
     Raises ConfigError when the file is missing, cut short or changed, or was written for another space.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such weights file; train the supernet first (search train)")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a whole safetensors file ({error}); copy or train it again") from error
-    if "space" not in metadata:
-        raise ConfigError(f"{path}: it does not say which space it is for; write it with models.supernet.save")
-    if metadata.get("weights_sha256") != _digest(state):
-        raise ConfigError(f"{path}: the weights differ from their digest; the file was damaged, copy or train it again")
+    state, metadata = weights.read(path, hint="train the supernet first (search train)")
     space = space or load_space(metadata["space"])
-    if metadata.get("space_sha256") != space.digest():
-        raise ConfigError(
-            f"{path}: written for another space {metadata['space']!r} than {space.name!r} as it is now; train it again"
-        )
     supernet = create(space)
-    try:
-        supernet.load_state_dict(state)
-    except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
-        raise ConfigError(f"{path}: the weights do not fit the supernet of {space.name!r} ({first})") from error
+    weights.fill(supernet, state, metadata, path, space)
     return supernet.eval(), metadata
-
-
-def _digest(state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -80,7 +80,17 @@ def show(name: str) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path), help="weights  [default: runs/supernet-SPACE-SEED.safetensors]")
 @click.option("--resume", "must_resume", is_flag=True, help="only go on with an interrupted training, start none")
-def train(space: str, dataset: str | None, seed: int, out: Path | None, must_resume: bool) -> None:
+@click.option("--exits", is_flag=True, help="train exits that all subnets of a trained supernet share, instead")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="of --exits: the supernet  [default: what ships]")
+def train(
+    space: str,
+    dataset: str | None,
+    seed: int,
+    out: Path | None,
+    must_resume: bool,
+    exits: bool,
+    checkpoint: Path | None,
+) -> None:
     """Train the supernet of a space. Goes on where an equal training was interrupted."""
     from rich.console import Console
 
@@ -91,6 +101,13 @@ def train(space: str, dataset: str | None, seed: int, out: Path | None, must_res
     from search.progress import training
 
     name = load_space(space).name
+    if exits:
+        if must_resume:
+            raise ConfigError("shared exits train in minutes and are not resumed; leave --resume out")
+        _train_exits(name, dataset, seed, out or Path("runs") / f"exits-{name}-{seed}.safetensors", checkpoint)
+        return
+    if checkpoint is not None:
+        raise ConfigError("--checkpoint names the supernet whose --exits are trained; without them leave it out")
     file = out or Path("runs") / f"supernet-{name}-{seed}.safetensors"
     if file.exists():
         raise ConfigError(f"{file} exists and is not overwritten; choose another --out")
@@ -116,20 +133,71 @@ def train(space: str, dataset: str | None, seed: int, out: Path | None, must_res
     click.echo(f"next: search run --objective latency --space {space} --checkpoint {file}")
 
 
+def _tabular(function: _F) -> _F:
+    """What a search of a table of architectures takes."""
+    column: dict[str, Any] = {"metavar": "COLUMN"}
+    for option in (
+        click.option("--evaluations", type=click.IntRange(min=1), help="of --tabular: how many values may be asked"),
+        click.option("--family", metavar="NAME", help="of --tabular: how ARCH is written  [default: told from FILE]"),
+        click.option("--at-least", multiple=True, metavar="COLUMN=VALUE", help="of --tabular: a limit; repeatable"),
+        click.option("--minimize", **column, help="of --tabular: the cost, which may be read freely"),
+        click.option("--maximize", **column, help="of --tabular: the value, of which each reading is an evaluation"),
+        click.option("--arch", **column, help="of --tabular: the architectures"),
+        click.option(
+            "--tabular",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="search a CSV or Parquet table of trained architectures instead",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpoint: Path | None) -> None:
+    """Train the exits that all subnets share, write them to `file`."""
+    from rich.console import Console
+
+    from hwbench.provenance import command_line
+    from models.training.job import exits_job
+    from search.launch import default_checkpoint, default_dataset
+    from search.progress import counted
+
+    if file.exists():
+        raise ConfigError(f"{file} exists and is not overwritten; choose another --out")
+    with counted(Console(stderr=True), "training exits") as told:
+        done = exits_job(
+            checkpoint or default_checkpoint(space),
+            dataset or default_dataset(space),
+            out=file,
+            seed=seed,
+            command=command_line(sys.argv),
+            progress=lambda step, steps: told(step, steps, "") if step % 50 == 0 else None,
+        )
+    click.echo(f"{file}: {file.stat().st_size / 1e6:.2f} MB in {float(done['seconds']):.0f} s")
+    click.echo(f"next: search run --objective latency --space {space} --exits {file}")
+
+
 @group.command("run")
-@click.option("--objective", "objectives", multiple=True, required=True, metavar="NAME",
+@click.option("--objective", "objectives", multiple=True, metavar="NAME",
               help="latency, energy, size, memory or macs, against accuracy; repeat it for more axes")  # fmt: skip
 @click.option("--target", default="host", show_default=True, help="board whose table is searched")
 @click.option("--space", default="digits", show_default=True, help="search space, or a file of one")
 @click.option("--backend", help="runtime of the table  [default: the target's first]")
 @click.option("--table", type=click.Path(path_type=Path), help="table  [default: TARGET/BACKEND-SPACE.csv]")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="supernet  [default: the one that ships]")
+@click.option(
+    "--exits",
+    default="own",
+    show_default=True,
+    help="own: each backbone trains its exits; shared: those that ship for all; or a file of such",
+)
 @click.option("--dataset", help="images to answer  [default: those of the space]")
 @click.option("--simulate", is_flag=True, help="search the target's simulated table, also where a measured one is")
 @click.option("--unit", help="processor, where the table has several  [default: the target's first]")
 @click.option("--precision", help="number format, where the table has several  [default: fp32 where there is]")
 @click.option("--threads", type=click.IntRange(min=1), help="threads, where the table has several")
-@click.option("--strategy", default="nested", show_default=True, help="how to search: nested, random")
+@click.option("--strategy", help="how to search: nested, random; a table: predictor, random  [default: the first]")
 @click.option("--problem", default="exits", show_default=True, help="what to search: exits")
 @click.option("--budget", default="small", show_default=True,
               help="small (a minute for digits), medium, paper: as HADAS' configuration, 64x7 backbones and 50x7 "
@@ -145,8 +213,18 @@ def train(space: str, dataset: str | None, seed: int, out: Path | None, must_res
 @click.option("--out", type=click.Path(path_type=Path), help="folder  [default: runs/OBJECTIVE-SPACE-TARGET-SEED]")
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 @_limits
+@_tabular
 def run(
     objectives: tuple[str, ...],
+    strategy: str | None,
+    seed: int,
+    tabular: Path | None,
+    arch: str | None,
+    maximize: str | None,
+    minimize: str | None,
+    at_least: tuple[str, ...],
+    family: str | None,
+    evaluations: int | None,
     unit: str | None,
     precision: str | None,
     threads: int | None,
@@ -167,6 +245,16 @@ def run(
     **asked: Any,
 ) -> None:
     """Search the trade-off of accuracy and each OBJECTIVE. Goes on where an equal search was interrupted."""
+    if tabular is not None:
+        from search import tabular_command
+
+        tabular_command.run(
+            file=tabular, arch=arch, maximize=maximize, minimize=minimize, at_least=at_least, family=family,
+            strategy=strategy, evaluations=evaluations, seed=seed, out=out, as_json=as_json,
+        )  # fmt: skip
+        return
+    if not objectives:
+        raise ConfigError("what to search? give --objective latency or energy, or --tabular FILE")
     from hwbench.target import SIMULATOR
     from search import budgets
     from search.launch import configure, open_problem
@@ -186,6 +274,8 @@ def run(
         budget=budgets.budget(budget, outer=outer, inner=inner, survivors=survivors),
         options={name: value for name, value in options.items() if value is not None},
         command=sys.argv,
+        strategy=strategy or "nested",
+        seed=seed,
         **asked,
     )
     name = f"{'-'.join(objectives)}-{Path(config.space).stem}-{config.target}-{config.seed}"
@@ -202,9 +292,13 @@ def run(
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 def resume(folder: Path, workers: int | None, as_json: bool) -> None:
     """Go on with the search in FOLDER; its front will be as if it had not been interrupted."""
+    from search import tabular, tabular_command
     from search.launch import check_unchanged, open_problem
     from search.run import Run, read_config
 
+    if tabular.is_tabular(folder):
+        tabular_command.perform(folder, tabular.read_config(folder), as_json)
+        return
     config = read_config(folder)
     check_unchanged(config)
     problem = open_problem(config)

@@ -33,6 +33,9 @@ from search.task import File, array_sha256
 
 logger = logging.getLogger(__name__)
 
+# How backbones come by their exits; else a file.
+OWN, SHARED = "own", "shared"
+
 
 def configure(
     *,
@@ -43,6 +46,7 @@ def configure(
     backend: str | None,
     table: Path | None,
     checkpoint: Path | None,
+    exits: str,
     dataset: str | None,
     problem: str,
     options: Mapping[str, Any],
@@ -81,6 +85,7 @@ def configure(
         budget=budget,
         table=Pinned(path=file.resolve(), sha256=read.sha256),
         checkpoint=pin(checkpoint or default_checkpoint(found.name), found.name),
+        exits=None if exits == OWN else pin(shared_exits(exits, found.name), f"{found.name} --exits"),
     )
 
 
@@ -135,6 +140,7 @@ def check_unchanged(config: Config) -> None:
             "dataset_sha256": dataset_sha256(config.dataset),
             "table": Pinned(path=config.table.path, sha256=LatencyTable.read(config.table.path).sha256),
             "checkpoint": pin(config.checkpoint.path, found.name),
+            "exits": config.exits and pin(config.exits.path, f"{found.name} --exits"),
         }
     )
     if differences := config.differences(now):
@@ -174,6 +180,7 @@ def open_problem(config: Config) -> Problem:
         **{name: getattr(config, name) for name in ("objectives", "constraints", "space", "target", "backend")},
         **{name: getattr(config, name) for name in ("dataset", "seed")},
         **{name: getattr(config, name).path for name in ("table", "checkpoint")},
+        **({"exits": config.exits.path} if config.exits else {}),
         **config.options,
     }
     try:
@@ -204,6 +211,19 @@ def default_checkpoint(space: str) -> Path:
             f"train one with: search train --space {space}, then name it with --checkpoint"
         )
     return known[space]
+
+
+def shared_exits(exits: str, space: str) -> Path:
+    """The file of exits shared by all backbones: the one that ships where `shared` is said, else the one named."""
+    if exits != SHARED:
+        return Path(exits)
+    file = Path(models.__file__).parent / "checkpoints" / "exits" / f"{space}.safetensors"
+    if not file.is_file():
+        raise ConfigError(
+            f"no shared exits of space {space!r} ship here; train some with: search train --space {space} --exits, "
+            "then name the file with --exits"
+        )
+    return file
 
 
 def default_dataset(space: str) -> str:

@@ -137,7 +137,7 @@ class Config(BaseModel):
     """config.toml: all that a search depends on, so that a resume asks the same.
 
     constraints: limit by metric.  options: of the problem.  space, dataset: a name and its content.
-    table, checkpoint: pinned by content.
+    table, checkpoint: pinned by content; exits, too, where backbones do not train their own.
     budget: the numbers, not only a name that may come to mean something else.
     version, command, created: how the run came about; not compared.
     """
@@ -162,6 +162,7 @@ class Config(BaseModel):
     budget: Budget
     table: Pinned
     checkpoint: Pinned
+    exits: Pinned | None = None
 
     def differences(self, other: Config) -> list[str]:
         """`what: this one's, the other's` for everything that the results depend on."""
@@ -234,7 +235,7 @@ class Run:
 
 
 def _write(folder: Path, config: Config) -> None:
-    write_whole(folder / "config.toml", tomli_w.dumps(config.model_dump(mode="json", by_alias=True)))
+    write_whole(folder / "config.toml", tomli_w.dumps(config.model_dump(mode="json", by_alias=True, exclude_none=True)))
 
 
 def read_config(folder: Path) -> Config:

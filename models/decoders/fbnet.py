@@ -49,4 +49,5 @@ def decode(archs: Sequence[str]) -> Decoded:
         readings=(reading,),
         constant=np.zeros(len(places), dtype=bool),
         signs=reading.traits,
+        function=(reading.traits, reading.counts),
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 
@@ -24,6 +25,9 @@ EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 _NONE, _SKIP, _CONV_1, _CONV_3, _POOL = range(len(OPS))
 _CLASSES = (0, 1, 2, 2, 3)  # none, skip, convolution, pool
 _NAME = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")
+# The four ways from input to output, as indices of edges, and what may stand on them.
+_WAYS = ((3,), (0, 4), (1, 5), (0, 2, 5))
+_PATHS = {p: i for i, p in enumerate(p for n in range(4) for p in product((_CONV_1, _CONV_3, _POOL), repeat=n))}
 Cell = tuple[int, ...]
 _Edges = Mapping[tuple[int, int], int]
 
@@ -51,6 +55,7 @@ def decode(archs: Sequence[str]) -> Decoded:
         readings=tuple(_reading(name, cells) for name in ("backward", "both_ways", "with_ends", "as_written")),
         constant=np.array([3 not in _reached(c) for c in cells], dtype=bool),
         signs=np.array([_signs(c) for c in cells], dtype=np.float64).reshape(len(cells), -1),
+        function=_function([executed(c, "both_ways") for c in cells]),
     )
 
 
@@ -108,6 +113,25 @@ def _inputs(cell: Cell) -> dict[int, list[tuple[int, int]]]:
 
 def _additions(cell: Cell) -> int:
     return sum(max(len(inputs) - 1, 0) for inputs in _inputs(cell).values())
+
+
+def _function(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
+    """Cells in which all counts: how deep and wide they are, and how often each path leads from input to output.
+
+    A path is the operations on it, without skips.
+    """
+    shapes = np.empty((len(cells), 10))
+    counts = np.zeros((len(cells), len(_PATHS)))
+    for row, cell in enumerate(cells):
+        paths = [tuple(cell[e] for e in way if cell[e] != _SKIP) for way in _WAYS if all(cell[e] for e in way)]
+        for path in paths:
+            counts[row, _PATHS[path]] += 1
+        depths = [sum(op in (_CONV_1, _CONV_3) for op in path) for path in paths] or [0]
+        deepest = max((path.count(_CONV_3) for path in paths), default=0)
+        pooled, plain = sum(_POOL in path for path in paths), sum(not path for path in paths)
+        ops = [cell.count(op) for op in range(1, len(OPS))]
+        shapes[row] = [*ops, max(depths), deepest, min(depths), pooled, plain, len(paths)]
+    return shapes, counts
 
 
 @lru_cache(maxsize=1 << 16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,11 +15,12 @@ from hwbench.errors import ConfigError
 from models import datasets
 from models.datasets import Split
 from models.space import Space, load_space
-from models.supernet import create, run, save
+from models.supernet import create, load, run, save
 from models.training.augment import augmented
 from models.training.inference import accuracy, logits, shuffled
 from models.training.recalibrate import recalibrate
 from models.training.sandwich import Epoch, Recipe, Source, train
+from models.training.shared_exits import SharedRecipe, save_shared, train_shared_exits
 
 RECIPES: Mapping[str, Recipe] = {"digits32": Recipe(epochs=24)}
 RECORDED = Recipe(epochs=200, batch=128, learning_rate=2e-3)  # what a data set without a recipe of its own gets
@@ -70,6 +72,42 @@ def supernet_job(
         metadata[f"val_accuracy_{name}"] = f"{accuracy(logits(partial(run, parts), val), val):.4f}"
     save(out, supernet, metadata)
     resume.unlink(missing_ok=True)
+    return metadata
+
+
+def exits_job(
+    checkpoint: Path,
+    dataset: str,
+    *,
+    out: Path,
+    seed: int = 0,
+    root: Path | None = None,
+    recipe: SharedRecipe | None = None,
+    threads: int = 1,
+    command: str = "",
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, str]:
+    """Train the exits that all subnets of a trained supernet share, write them to `out`, and say what was written.
+
+    Raises ConfigError where files are missing or the images do not fit the space.
+    """
+    supernet, _ = load(checkpoint)
+    source, _ = open_data(supernet.space, dataset, seed=seed, root=root)
+    recipe = recipe or SharedRecipe()
+    began, cpu_began = time.monotonic(), time.process_time()
+    with _threads(threads):
+        heads = train_shared_exits(supernet, source(0), seed=seed, recipe=recipe, progress=progress)
+    metadata = {
+        "dataset": dataset,
+        "seed": str(seed),
+        "seconds": f"{time.monotonic() - began:.0f}",
+        "cpu_seconds": f"{time.process_time() - cpu_began:.0f}",
+        "threads": str(threads),
+        "torch": str(torch.__version__),
+        "recipe": repr(recipe),
+        **({"command": command} if command else {}),
+    }
+    save_shared(out, heads, supernet, metadata)
     return metadata
 
 

@@ -34,6 +34,7 @@ class Options(BaseModel):
 
     space: a name in models.spaces or a file.  table: one of its files, or their common stem.
     checkpoint: the supernet's weights.  dataset: a name in models.datasets.
+    exits: those that all backbones share; None: each trains its own.
     objectives: as on the command line (`latency`, `energy`), accuracy is always the first.
     constraints: limit by metric (`latency_ms`), at most, or at least for accuracy.
     unit, precision, threads: which of the table's settings; needed only where it has several. The clocks are searched.
@@ -48,6 +49,7 @@ class Options(BaseModel):
     backend: str
     table: Path
     checkpoint: Path
+    exits: Path | None = None
     dataset: str
     objectives: tuple[str, ...]
     constraints: dict[str, float] = {}
@@ -77,6 +79,7 @@ class Exits:
             keys = [block.key for block in self.space.blocks]
             self.costs = Costs.of(self.space, table, points(table, options, keys, needed), needed)
             self._checkpoint = File.of(options.checkpoint)
+            self._shared = {} if options.exits is None else {"exits": File.of(options.exits)}
         except OSError as error:
             raise ConfigError(
                 f"{options.checkpoint}: the supernet cannot be read ({error.strerror}); "
@@ -110,7 +113,7 @@ class Exits:
                     "exits": exits,
                     "seed": self.options.seed,
                 },
-                files={"checkpoint": self._checkpoint},
+                files={"checkpoint": self._checkpoint, **(self._shared if exits else {})},
             )
             for row in self.space.canonical(genes)
         ]

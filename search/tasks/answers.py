@@ -1,6 +1,7 @@
 """What one backbone answers for every sample of `val`: its final classifier and, where asked, every exit.
 
-Reads the file `checkpoint` (a supernet); what is asked stands in `Args`.  Arrays of the result, N samples, S answers:
+Reads the file `checkpoint` (a supernet) and, where backbones do not train exits of their own, `exits` (shared ones);
+what is asked stands in `Args`.  Arrays of the result, N samples, S answers:
 
 - answer (N, S) int16, score (N, S) float32 (higher = surer), label (N,) int16, difficulty (N,) float32 (NaN = unknown),
 - positions (S,) int16: index into Space.positions, ascending; −1 = the final classifier, always the last,
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
+from torch import nn
 
 from hwbench.errors import ConfigError
 from hwbench.store import Result
@@ -31,6 +33,7 @@ from models.supernet import Supernet, load
 from models.training.exits import answer, train_exits
 from models.training.inference import shuffled
 from models.training.recalibrate import recalibrate, statistics
+from models.training.shared_exits import load_shared, with_shared_exits
 from search.task import File, Task
 
 version = 1
@@ -60,7 +63,10 @@ def run(task: Task, rng: np.random.Generator) -> Result:
         supernet = _supernet(args.space, task.files["checkpoint"])
         space = supernet.space
         train, val = (_split(args.dataset, split, _side(space)) for split in ("train", "val"))
-        if args.exits:
+        if args.exits and "exits" in task.files:
+            heads = _heads(args.space, task.files["checkpoint"], task.files["exits"])
+            network = with_shared_exits(supernet, heads, args.genes, train, seed=args.seed)
+        elif args.exits:
             network = train_exits(supernet, args.genes, train, seed=args.seed)
         else:
             parts = supernet.extract(args.genes)
@@ -98,6 +104,13 @@ def _supernet(space: str, checkpoint: File) -> Supernet:
     if File.of(checkpoint.path) != checkpoint:
         raise ConfigError(f"{checkpoint.path} changed while it was searched; put it back, then: search resume")
     return load(checkpoint.path, load_space(space))[0]
+
+
+@functools.lru_cache(maxsize=1)
+def _heads(space: str, checkpoint: File, exits: File) -> nn.ModuleDict:
+    if File.of(exits.path) != exits:
+        raise ConfigError(f"{exits.path} changed while it was searched; put it back, then: search resume")
+    return load_shared(exits.path, _supernet(space, checkpoint))
 
 
 @functools.lru_cache(maxsize=2)

@@ -103,7 +103,7 @@ def test_weights_that_lack_a_tensor_are_refused(saved: Path) -> None:
     net = supernet.create(SPACE)
     del net.layers[1].project
     supernet.save(saved, net)
-    with pytest.raises(ConfigError, match="do not fit the supernet"):
+    with pytest.raises(ConfigError, match="do not fit what the supernet"):
         supernet.load(saved, SPACE)
 
 

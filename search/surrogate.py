@@ -1,0 +1,107 @@
+"""A Gaussian process over groups of features: what a quantity is worth where nobody asked, and how sure that is.
+
+One squared-exponential kernel for each group, added up, so that a group which tells nothing fades by its weight.
+Weights, lengths and noise are the most probable ones, under weak priors (Rasmussen and Williams, 2006, §5.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_solve, cholesky
+from scipy.optimize import minimize
+
+Floats = npt.NDArray[np.float64]
+# Priors, in logarithms: of a kernel's weight around 1, of a length around the median distance, of the noise's variance.
+_WEIGHT_SD, _LENGTH_SD, _NOISE, _NOISE_SD = 1.5, 1.0, -5.0, 1.5
+_JITTER = 1e-8
+_STEPS = 15  # of the optimiser: each fit begins where the last one ended
+_SAMPLE = 200  # points that tell the median distance
+
+
+class Surrogate:
+    """Predicts a quantity at N points from where it was asked. features: groups of (N, F), any scale.
+
+    Points with equal features are equal; what is left between them is noise.
+    """
+
+    def __init__(self, features: Sequence[npt.ArrayLike]) -> None:
+        self._groups = [_scaled(np.asarray(f, np.float64)) for f in features]
+        n = len(self._groups[0])
+        some = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
+        lengths = [0.5 * np.log(_median(_squares(g[some], g[some]))) for g in self._groups]
+        self._prior = np.array([*(v for length in lengths for v in (0.0, length)), _NOISE])
+        spread = [v for _ in lengths for v in (_WEIGHT_SD, _LENGTH_SD)]
+        self._spread = np.array([*spread, _NOISE_SD])
+        self._theta = self._prior.copy()
+        self._known = np.empty(0, np.int64)
+        self._cross = np.empty((0, n))
+
+    def fit(self, known: npt.ArrayLike, values: npt.ArrayLike, *, tune: bool = True) -> None:
+        """Learn from values (k,) at the points known (k,). tune: look for better weights, lengths and noise, too."""
+        known, values = np.asarray(known, np.int64), np.asarray(values, np.float64)
+        self._mean, self._scale = values.mean(), values.std() or 1.0
+        told = (values - self._mean) / self._scale
+        if tune:
+            squares = [_squares(g[known], g[known]) for g in self._groups]
+            found = minimize(self._misfit, self._theta, (squares, told), "L-BFGS-B", options={"maxiter": _STEPS})
+            self._theta = found.x
+        fresh = (
+            known if tune or not np.array_equal(known[: len(self._known)], self._known) else known[len(self._known) :]
+        )
+        # A row for each known point: what was asked before is not compared with all the others again.
+        rows = self._kernel([_squares(g[fresh], g) for g in self._groups], self._theta)
+        self._cross = rows if len(fresh) == len(known) else np.concatenate([self._cross, rows])
+        self._known = known
+        own = self._cross[:, known] + self._noise * np.eye(len(known))
+        self._lower = cholesky(own, lower=True)
+        self._pull = cho_solve((self._lower, True), told)
+
+    def predict(self) -> tuple[Floats, Floats]:
+        """Mean and standard deviation (N,) of what would be answered at every point, noise included."""
+        mean = self._pull @ self._cross
+        solved = cho_solve((self._lower, True), self._cross)
+        variance = np.exp(self._theta[:-1:2]).sum() - (self._cross * solved).sum(0) + self._noise
+        return self._mean + self._scale * mean, self._scale * np.sqrt(np.maximum(variance, self._noise))
+
+    @property
+    def _noise(self) -> float:
+        return float(np.exp(self._theta[-1])) + _JITTER
+
+    @staticmethod
+    def _kernel(squares: Sequence[Floats], theta: Floats) -> Floats:
+        kernels = [np.exp(theta[2 * i] - 0.5 * s / np.exp(2 * theta[2 * i + 1])) for i, s in enumerate(squares)]
+        total: Floats = np.sum(kernels, axis=0)
+        return total
+
+    def _misfit(self, theta: Floats, squares: Sequence[Floats], told: Floats) -> float:
+        """Negative logarithm of the posterior, up to a constant."""
+        own = self._kernel(squares, theta) + (np.exp(theta[-1]) + _JITTER) * np.eye(len(told))
+        try:
+            lower = cholesky(own, lower=True)
+        except np.linalg.LinAlgError:
+            return 1e10
+        fit = 0.5 * told @ cho_solve((lower, True), told) + np.log(np.diag(lower)).sum()
+        return float(fit + 0.5 * (((theta - self._prior) / self._spread) ** 2).sum())
+
+
+def _scaled(features: Floats) -> Floats:
+    """Features that vary, each with deviation 1, divided so that a group's distances do not grow with its size."""
+    varying = features[:, features.std(0) > 0]
+    if not varying.shape[1]:
+        return np.zeros((len(features), 1))
+    scaled: Floats = (varying - varying.mean(0)) / varying.std(0) / np.sqrt(varying.shape[1])
+    return scaled
+
+
+def _squares(a: Floats, b: Floats) -> Floats:
+    """(n, m) squared distances of (n, F) and (m, F)."""
+    squares: Floats = np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
+    return squares
+
+
+def _median(squares: Floats) -> float:
+    positive = squares[squares > 1e-12]
+    return float(np.median(positive)) if len(positive) else 1.0
