@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hwbench import cli_options, command
-from hwbench.errors import Finding
+from hwbench.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
     from hwbench.table import LatencyTable
@@ -133,6 +133,59 @@ def table_predict(file: Path, archs: tuple[str, ...], as_json: bool) -> None:
     bad = [one for one in told if one["verdict"] != "ok"]
     if bad:
         raise Finding(f"{len(bad)} of {len(told)} are not predicted: {bad[0]['verdict']}")
+
+
+@table.command("import")
+@click.argument("format_", metavar="FORMAT")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--target", required=True, help="The board that the numbers are of.")
+@click.option("--source", help="Published numbers: who published them (evidence `published`).")
+@click.option("--measured", is_flag=True, help="You measured them yourself; what the file does not tell is flagged.")
+@click.option("--licence", help="Licence of published numbers.")
+@click.option("--url", help="Where published numbers are found.")
+@click.option("--column", multiple=True, help="generic: ROLE=COLUMN[:UNIT], like latency_ms=lat:us (repeatable).")
+@click.option("--set", "settings", multiple=True, help="NAME=VALUE, an option of the format (repeatable).")
+@click.option("--name", help="Key of a network that its file does not name. [default: the file's name]")
+@click.option("--backend", help="The runtime. [default: what the file says]")
+@click.option("--space", help="What the rows are of. [default: the file's name]")
+@click.option("--unit", default="cpu", show_default=True, help="Processor that ran them.")
+@click.option("--precision", default="fp32", show_default=True, help="Precision they ran in.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs a run.")
+@click.option("--threads", type=click.IntRange(1), help="Threads of the runtime.")
+@click.option("--clocks", default="", help="Operating point, like `emc=1331.2 gpu=727`.")
+@click.option("--bundle", type=click.Path(path_type=Path), help="What rows compute: checked against the board's peaks.")
+@click.option("--trust-units", is_flag=True, help="Import also what looks like a wrong unit.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write (stem). [default: latency_tables/…]")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def table_import(format_: str, file: Path, source: str | None, measured: bool, as_json: bool, **options: Any) -> None:
+    """Read another tool's measurements into a table, or into a networks file for `table fit`.
+
+    FORMAT: generic, hwnasbench, trtexec, benchmark-model, onnxruntime-profile, pytest-benchmark.
+
+    \b
+      hwbench table import generic lat.csv --column block_key=op --column latency_ms=time:us \\
+        --target rpi4 --source "Some et al. 2024" --licence MIT
+      hwbench table import hwnasbench HW-NAS-Bench-v1_0.pickle --set device=edgetpu --target coral \\
+        --source "HW-NAS-Bench v1.0" --licence MIT --out coral-cells
+      hwbench table import onnxruntime-profile trace.json --target host --measured
+    """
+    from hwbench import import_command
+
+    if measured == (source is not None):
+        raise ConfigError("say where the numbers come from: either --source WHO (published) or --measured (by you)")
+    if measured and (options["licence"] or options["url"]):
+        raise ConfigError("--licence and --url are of published numbers; give --source with them")
+    written = import_command.import_file(import_command.question(format_, file, source=source, **options))
+    if as_json:
+        click.echo(json.dumps(asdict(written) | {"file": str(written.file)}, indent=1))
+        return
+    click.echo(f"{written.rows} {written.kind} rows, {written.evidence}: {written.file}")
+    if written.repeated:
+        click.echo(f"{written.repeated} rows stood there again with the same values")
+    if written.left_out:
+        click.echo(f"{written.left_out} rows without a measurement")
+    if written.missing:
+        click.echo(f"not told, and flagged: {', '.join(written.missing)}")
 
 
 @table.command()

@@ -50,7 +50,7 @@ class LatencyTable:
     parts: block_key of a whole network or segment -> (part key, count) of what it executes.
     returned: block_key -> elements of the graph's outputs at batch 1; {} in tables that do not say.
     clock_models: of metrics over clocks, by metric and cell.  between: their error on networks at points left out.
-    clocks: how long each takes to switch.
+    clocks: how long each takes to switch.  imported: where another tool's numbers come from; {} of our own.
     """
 
     origin: Origin
@@ -63,6 +63,7 @@ class LatencyTable:
     between: tuple[BetweenSection, ...] = ()
     clocks: tuple[ClockSection, ...] = ()
     sessions: tuple[SessionSection, ...] = ()
+    imported: Mapping[str, str] = field(default_factory=dict)
     # Compositions at points between the measured ones: each takes some fitting, and a search asks again and again.
     _between: dict[tuple[str, Setting], Composition] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -252,6 +253,7 @@ class LatencyTable:
             between=tuple(file.between),
             clocks=tuple(file.clock),
             sessions=tuple(file.session),
+            imported=file.imported,
         )
 
     def _has(self, metric: str) -> bool:
@@ -291,6 +293,7 @@ class LatencyTable:
             clock=list(self.clocks),
             session=list(self.sessions),
             returned=dict(sorted(self.returned.items())),
+            imported=dict(self.imported),
         )
         return {
             ".csv": write_rows(self.row.values()),

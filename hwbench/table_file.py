@@ -130,12 +130,16 @@ class TableFile(_Strict):
     clock: list[ClockSection] = []
     session: list[SessionSection] = []
     returned: dict[str, int] = {}
+    # Of tables that `table import` made: the file they come from, who published it, its licence, what it does not tell.
+    imported: dict[str, str] = {}
 
     def text(self) -> str:
         """The TOML text; what is empty or unknown is left out where older tables had no such key."""
         told = self.model_dump(by_alias=True, exclude_none=True)
         if not self.between:
             del told["between"]
+        if not self.imported:
+            del told["imported"]
         return tomli_w.dumps(told)
 
 
@@ -145,7 +149,9 @@ def read_table_file(file: Path, text: str) -> TableFile:
         raw: dict[str, Any] = tomllib.loads(text)
         schema = raw.get("table", {}).get("schema")
         if schema != SCHEMA:
-            raise ConfigError(f"{file}: schema {schema!r}, this version reads {SCHEMA}")
+            later = isinstance(schema, int) and schema > SCHEMA
+            hint = "; a later hwbench wrote it: pip install --upgrade hwbench-nas" if later else ""
+            raise ConfigError(f"{file}: schema {schema!r}, this version reads {SCHEMA}{hint}")
         return TableFile.model_validate(raw)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error

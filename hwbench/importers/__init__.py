@@ -1,0 +1,1 @@
+"""Formats of other tools that `hwbench table import` reads; one module a format."""
