@@ -3,7 +3,7 @@
 Nothing of numpy is called by the pickle: its arrays, dtypes and scalars are rebuilt by stand-ins of ours, so that
 neither an object array nor a crafted state reaches code. A first pass over the opcodes refuses sizes and memo places
 that the file cannot hold, which would have the unpickler ask for memory that no value needs.
-Source: Python's pickletools; NEP-less layout of numpy.core.multiarray._reconstruct, scalar and numeric._frombuffer.
+Source: Python's pickletools, and what numpy's arrays write of themselves (`_reconstruct`, `scalar`, `_frombuffer`).
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class _Call:
     """A function that a pickle may call, and whose state it may not set."""
 
     __slots__ = ("_function",)
+    _function: Callable[..., Any]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         object.__setattr__(self, "_function", function)

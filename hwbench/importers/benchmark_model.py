@@ -1,4 +1,4 @@
-"""What TensorFlow Lite's `benchmark_model` printed; lines may carry the board's uptime, as our agent's recordings do."""
+"""What TensorFlow Lite's `benchmark_model` printed; a line may begin with the board's uptime, as our recordings do."""
 
 from __future__ import annotations
 

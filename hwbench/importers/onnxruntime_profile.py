@@ -72,7 +72,7 @@ def _event(event: Any, where: str) -> tuple[str, str, float] | None:
         name, kind = name.removesuffix(_KERNEL), "block"
     else:
         return None
-    if type(duration) not in (int, float) or not 0 <= duration < 1e12:
+    if not isinstance(duration, (int, float)) or isinstance(duration, bool) or not 0 <= duration < 1e12:
         raise ConfigError(f"{where}: duration {duration!r}")
     return name, kind, float(duration)
 

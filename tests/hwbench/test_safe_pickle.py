@@ -1,8 +1,9 @@
-"""hwbench.safe_pickle: plain data comes through, nothing is ever called, and no file asks for memory it does not hold."""
+"""hwbench.safe_pickle: plain data comes through, nothing is called, no file asks for memory it does not hold."""
 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -46,12 +47,8 @@ def test_numbers_and_numeric_arrays_come_through(tmp_path: Path, protocol: int) 
     found = read_pickle(write(tmp_path, pickle.dumps(data, protocol)))
     assert found["a"] == [1, -1.0, "x", None]
     assert plain(found["b"]) == 2.5
-    assert (
-        plain(found["c"]) == plain(found["f"]) == [[0, 1, 2], [3, 4, 5]] if not isinstance(found["c"], list) else True
-    )
-    assert (found["c"] if isinstance(found["c"], list) else plain(found["c"])) == [[0, 1, 2], [3, 4, 5]]
-    assert (found["f"] if isinstance(found["f"], list) else plain(found["f"])) == [[0, 1, 2], [3, 4, 5]]
-    assert (found["d"] if isinstance(found["d"], list) else plain(found["d"])) == [0, 1, 2]
+    assert plain(found["c"]) == plain(found["f"]) == [[0, 1, 2], [3, 4, 5]]
+    assert plain(found["d"]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -107,7 +104,5 @@ def test_deep_nesting_ends_nothing(tmp_path: Path) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_data_or_an_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     """Never another exception."""
-    try:
+    with contextlib.suppress(ConfigError):
         read_pickle(write(tmp_path_factory.getbasetemp(), b"\x80\x04" + data))
-    except ConfigError:
-        pass
