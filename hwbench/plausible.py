@@ -29,7 +29,7 @@ def bound_ms(workload: Workload, simulation: Simulation, precision: str, batch: 
     total_us = 0.0
     for op in workload.ops:
         moved = (op.weight_count + batch * (op.read_count + op.write_count)) * _BYTES[precision]
-        # Weights and features may stay in caches, so only computing and weights are sure to be paid.
+        # Data may stay in caches, which are up to ten times faster than the memory that the peak is of.
         total_us += max(batch * op.macs / simulation.peak_gops, moved / simulation.bandwidth_gbps / 1e1) / 1e3
     return total_us / 1e3
 

@@ -24,7 +24,10 @@ from hwbench.benchmark_json import Benchmark, write
 from hwbench.cli import hwbench
 from hwbench.errors import ConfigError
 from hwbench.networks_file import read_networks
+from hwbench.plausible import bound_ms
 from hwbench.table import LatencyTable
+from hwbench.target_file import find_target
+from hwbench.workload import Bundle, Op, Workload
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 SOURCE = ("--source", "Invented 2026", "--licence", "MIT")
@@ -132,28 +135,17 @@ def test_the_origin_must_be_said(tmp_path: Path, run: Run, table: Table) -> None
     assert "did you mean 'generic'" in refused(run("generik", file, *MAP, *SOURCE))
 
 
-def test_a_block_faster_than_its_board_can_compute_is_refused(tmp_path: Path) -> None:
-    """Its operations are known from a bundle, the peaks from the target."""
-    from dataclasses import replace
-
-    from hwbench.importer import Entry
-    from hwbench.measurement import Interval
-    from hwbench.plausible import bound_ms, check_bound
-    from hwbench.setting import Setting
-    from hwbench.target_file import find_target
-    from hwbench.workload import Op, Workload
-
+def test_a_block_faster_than_its_board_can_compute_is_refused(tmp_path: Path, run: Run, table: Table) -> None:
+    """Its operations are known from a bundle, the peaks from the target; a wrong unit in every row is seen too."""
     op = Op(kind="conv", macs=10**9, weight_count=1000, read_count=1000, write_count=1000)
-    workload = Workload(block_key="a", kind="block", inputs=(), outputs=(), ops=(op,), params=1000)
-    peaks = find_target("rpi4").simulation["cpu"]["fp32"]
-    least = bound_ms(workload, peaks, "fp32", 1)
-    assert math.isclose(least, 1e9 / peaks.peak_gops / 1e6)
-    entry = Entry(
-        key="a", kind="block", setting=Setting(unit="cpu", precision="fp32"), latency_ms=Interval(value=least)
-    )
-    check_bound(entry, least)
-    with pytest.raises(ConfigError, match="wrong unit"):
-        check_bound(replace(entry, latency_ms=Interval(value=least / 1000)), least)
+    workload = Workload(block_key="a", kind="block", inputs=(), outputs=(), ops=(op,), params=1000, artifacts={})
+    Bundle(root=tmp_path / "bundle", space=None, workloads=(workload,)).write()
+    least = bound_ms(workload, find_target("rpi4").simulation["cpu"]["fp32"], "fp32", 1)
+    said = ("generic", csv(tmp_path, f"op,lat\na,{least * 1.2}\n"), "--column", "block_key=op", *SOURCE)
+    said = (*said, "--bundle", tmp_path / "bundle", "--column")
+    assert 1 == len(table(*said, "latency_ms=lat:ms").row)
+    assert "wrong unit" in refused(run(*said, "latency_ms=lat:us"))
+    assert "tells of no row" in refused(run(*said, "latency_ms=lat:ms", "--precision", "int4"))
 
 
 def hwnasbench(tmp_path: Path, values: Any, archs: Any = ARCHS) -> Path:
