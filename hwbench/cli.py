@@ -262,6 +262,31 @@ def gate(base: str, new: str, markdown: Path | None, as_json: bool, **options: A
 hwbench.add_command(table)
 
 
+@hwbench.command()
+@click.argument("tables", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="The page."
+)
+def report(tables: tuple[Path, ...], out: Path) -> None:
+    """Put TABLES side by side on one self-contained HTML page."""
+    from hwbench.errors import ConfigError
+    from hwbench.table import LatencyTable
+
+    read = [LatencyTable.read(file) for file in tables]
+    try:
+        from hwbench.report import page
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"a report draws with the Python package {error.name}: pip install 'hwbench-nas[report]'"
+        ) from error
+    text = page(read).html()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(out.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(out)
+    click.echo(str(out))
+
+
 def main() -> None:
     """Entry point of the console script."""
     sys.exit(command.run(hwbench, "hwbench"))

@@ -2,35 +2,12 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("svg")  # no display is needed, nor looked for
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Drawing
 
-ACCENT, SECOND, SOFT = "#0b6e99", "#d1732b", "#9aa7b4"
-# One hue from light to dark: exits are ordered, early to late.
-_ORDERED = "YlGnBu"
-_STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6eaee",
-    "axes.edgecolor": SOFT,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    # Text as outlines: the page looks the same wherever it is opened, and needs no font.
-    "svg.fonttype": "path",
-    "svg.hashsalt": "hwbench",
-}
+from hwbench.drawing import ACCENT, ORDERED, SECOND, SOFT, as_svg, new_axes
 
 
 def front(
@@ -42,7 +19,7 @@ def front(
     label: str,
 ) -> str:
     """Accuracy over cost: the front (n,), its oracle accuracies (n,), and backbones without exits (m,) behind it."""
-    drawing, axes = _axes(7.6, 4.2)
+    drawing, axes = new_axes(7.6, 4.2)
     axes.scatter(dominated_cost, 100 * dominated_accuracy, s=14, color=SOFT, label="whole backbones, no exits")
     order = np.argsort(cost)
     axes.plot(
@@ -52,14 +29,14 @@ def front(
     axes.set_xlabel(label)
     axes.set_ylabel("accuracy on val, %")
     axes.legend(loc="lower right")
-    return _svg(drawing)
+    return as_svg(drawing)
 
 
 def promise(
     predicted: np.ndarray, measured: np.ndarray, low: np.ndarray, high: np.ndarray, label: str, band: float
 ) -> str:
     """Promise against measurement, each (n,), with the measurement's interval; the band is ±`band` (relative)."""
-    drawing, axes = _axes(7.6, 4.6)
+    drawing, axes = new_axes(7.6, 4.6)
     most = float(max(predicted.max(), measured.max(), high.max())) * 1.05
     line = np.array([0.0, most])
     axes.fill_between(line, line * (1 - band), line * (1 + band), color="#e3eef4", label=f"±{100 * band:.0f} %")
@@ -71,7 +48,7 @@ def promise(
     axes.set_xlabel(f"promised {label}")
     axes.set_ylabel(f"measured {label}")
     axes.legend(loc="upper left")
-    return _svg(drawing)
+    return as_svg(drawing)
 
 
 def exits_by_difficulty(stage: np.ndarray, difficulty: np.ndarray, names: Sequence[str], bins: int = 6) -> str:
@@ -79,9 +56,9 @@ def exits_by_difficulty(stage: np.ndarray, difficulty: np.ndarray, names: Sequen
     edges = np.quantile(difficulty, np.linspace(0, 1, bins + 1))
     bucket = np.clip(np.searchsorted(edges, difficulty, side="right") - 1, 0, bins - 1)
     share = np.array([[np.mean(stage[bucket == b] == s) for b in range(bins)] for s in range(len(names))])
-    drawing, axes = _axes(7.6, 3.6)
+    drawing, axes = new_axes(7.6, 3.6)
     base = np.zeros(bins)
-    colours = plt.get_cmap(_ORDERED)(np.linspace(0.35, 0.95, len(names)))
+    colours = plt.get_cmap(ORDERED)(np.linspace(0.35, 0.95, len(names)))
     for row, name, colour in zip(share, names, colours, strict=True):
         axes.bar(range(bins), 100 * row, bottom=100 * base, color=colour, width=0.82, label=name)
         base = base + row
@@ -89,12 +66,12 @@ def exits_by_difficulty(stage: np.ndarray, difficulty: np.ndarray, names: Sequen
     axes.set_ylabel("share of inputs, %")
     axes.grid(False)
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="leaves at")
-    return _svg(drawing)
+    return as_svg(drawing)
 
 
 def threshold_curve(threshold: np.ndarray, accuracy: np.ndarray, cost: np.ndarray, chosen: float, label: str) -> str:
     """Accuracy and expected cost, each (n,), as the threshold of the first exit moves; `chosen` is marked."""
-    drawing, axes = _axes(7.6, 3.6)
+    drawing, axes = new_axes(7.6, 3.6)
     axes.plot(threshold, 100 * accuracy, color=ACCENT)
     axes.set_xlabel("threshold of the first exit (leave when the score is at least this)")
     axes.set_ylabel("accuracy on val, %", color=ACCENT)
@@ -104,40 +81,13 @@ def threshold_curve(threshold: np.ndarray, accuracy: np.ndarray, cost: np.ndarra
     other.set_ylabel(f"expected {label}", color=SECOND)
     other.grid(False)
     other.spines["right"].set_visible(True)
-    return _svg(drawing)
-
-
-def residuals(measured: np.ndarray, series: Mapping[str, np.ndarray], label: str) -> str:
-    """Error of predicted networks, percent, over their measured value (n,); one colour a kind of prediction."""
-    drawing, axes = _axes(7.6, 3.2)
-    axes.axhline(0, color=SOFT, lw=1)
-    for (name, predicted), colour in zip(series.items(), (SECOND, ACCENT), strict=False):
-        axes.scatter(measured, 100 * (predicted / measured - 1), s=22, color=colour, label=name)
-    axes.set_xlabel(f"measured {label}")
-    axes.set_ylabel("error of the prediction, %")
-    axes.legend()
-    return _svg(drawing)
+    return as_svg(drawing)
 
 
 def progress(evaluations: np.ndarray, hypervolume: np.ndarray) -> str:
     """Hypervolume of the archive over evaluations, each (n,)."""
-    drawing, axes = _axes(7.6, 3.0)
+    drawing, axes = new_axes(7.6, 3.0)
     axes.step(evaluations, hypervolume, where="post", color=ACCENT)
     axes.set_xlabel("evaluations")
     axes.set_ylabel("hypervolume")
-    return _svg(drawing)
-
-
-def _axes(width: float, height: float) -> tuple[Drawing, Axes]:
-    with plt.style.context(_STYLE):
-        drawing = plt.figure(figsize=(width, height), layout="constrained")
-        return drawing, drawing.add_subplot()
-
-
-def _svg(drawing: Drawing) -> str:
-    text = io.StringIO()
-    with plt.style.context(_STYLE):
-        # A date would make equal runs differ.
-        drawing.savefig(text, format="svg", metadata={"Date": None})
-    plt.close(drawing)
-    return text.getvalue()
+    return as_svg(drawing)

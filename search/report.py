@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hwbench import drawing
 from hwbench.fit import samples
 from hwbench.page import Block, Fact, Figure, Page, Section, Table, Text
 from hwbench.table import LatencyTable
@@ -299,7 +300,7 @@ def _residuals(found: Found) -> list[Block]:
         error = composition.error
         blocks.append(
             Figure(
-                svg=figures.residuals(
+                svg=drawing.residuals(
                     seen.measured,
                     {"plain sum of blocks": seen.sums, "composition": seen.predict(composition)},
                     "latency of whole networks, ms",
