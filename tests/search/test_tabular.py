@@ -130,7 +130,7 @@ def test_killed_and_resumed_it_ends_the_same(table: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--arch", "cel"], "no column 'cel' (did you mean 'cell'?)"),
+        (["--arch", "cel"], "no column 'cel' — did you mean 'cell'?"),
         (["--maximize", "acuracy"], "did you mean 'accuracy'"),
         (["--arch", "accuracy"], "the family of column 'accuracy' cannot be told"),
         (["--family", "nas-bench-20"], "did you mean 'nas-bench-201'"),

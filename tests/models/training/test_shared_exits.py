@@ -23,7 +23,7 @@ from models.training.shared_exits import (
 )
 
 SPACE = load_space("digits")
-FEW = SharedRecipe(steps=48)
+FEW = SharedRecipe(steps=160)
 
 
 @pytest.fixture(scope="module")
