@@ -17,8 +17,10 @@ from pydantic import TypeAdapter
 from hwbench.errors import ConfigError
 from hwbench.evidence import Evidence
 from hwbench.setting import Setting
+from search.score import Score
 
 _SETTINGS = TypeAdapter(tuple[tuple[Setting, ...], ...])
+_RULE = TypeAdapter(Score)
 _WORD_BITS = 64
 # One level index beyond the last means "nobody leaves"; levels travel as uint8.
 _MAX_LEVELS = 255
@@ -66,6 +68,7 @@ class Cascade:
     step, ask: metric -> (P, S). Leaving at i costs Σ_{s≤i} step[s] + Σ_{placed j≤i} ask[j]; the last stage is placed.
     resident: metric -> (S,): what a placed stage adds whether or not it is reached (bytes); the last holds the rest.
     settings: per stage P settings.  evidence: by metric.
+    rule: where exits are scored, how; the metric `score` is then among the expected ones.
     Raises ConfigError where shapes disagree.
     """
 
@@ -78,6 +81,7 @@ class Cascade:
     settings: tuple[tuple[Setting, ...], ...]
     evidence: Mapping[str, Evidence]
     resident: Mapping[str, np.ndarray] = field(default_factory=dict)
+    rule: Score | None = None
     # Bit sets over samples, W words each. Row stage · L + level: who goes on, and who leaves with the right answer.
     _stay: np.ndarray = field(init=False, repr=False)  # (S · L, W)
     _hit: np.ndarray = field(init=False, repr=False)  # (S · L, W)
@@ -114,7 +118,10 @@ class Cascade:
             for name, array in given.items():
                 if array.shape != shape:
                     raise ConfigError(f"cost {name} has shape {array.shape}, not {shape}")
-        if missing := sorted({*self.step, *self.resident} - self.evidence.keys()):
+        scored = {} if self.rule is None else self.rule.baseline
+        if lacking := sorted(scored.keys() - self.step.keys()):
+            raise ConfigError(f"a score needs the cost {', '.join(lacking)} of each stage, which is not known here")
+        if missing := sorted({*self.step, *self.resident, *(["score"] if scored else [])} - self.evidence.keys()):
             raise ConfigError(f"no evidence for {', '.join(missing)}: a number without origin is not a number")
 
     @property
@@ -168,8 +175,30 @@ class Cascade:
             oracle_accuracy=possible / self.samples,
             coverage=leaving / self.samples,
             metrics=self._expected(placed, reach, point)
-            | {name: placed @ values for name, values in self.resident.items()},
+            | {name: placed @ values for name, values in self.resident.items()}
+            | ({} if self.rule is None else {"score": self._score(self.rule, placed, point)}),
         )
+
+    def _score(self, rule: Score, placed: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """The score of each candidate, (B,): who is first to be right walks on bit sets, exit after exit."""
+        exits = placed[:, :-1]
+        first = np.zeros(exits.shape)
+        tile = max(1, _TILE_BYTES // self._right[0].nbytes)
+        for start in range(0, len(exits), tile):
+            wrong = np.full(
+                (len(exits[start : start + tile]), self._right.shape[1]), np.iinfo(np.uint64).max, np.uint64
+            )
+            for s in range(self.stages - 1):
+                rows = np.flatnonzero(exits[start : start + tile, s])
+                found = wrong[rows] & self._right[s]
+                first[start + rows, s] = _count(found) / self.samples
+                wrong[rows] ^= found
+        at = point[:, 0] if point.shape[1] == 1 else (point, np.arange(self.stages))
+        spent = {
+            name: (self.step[name][at] + np.where(placed, self.ask[name][at], 0.0)).cumsum(axis=1)[:, :-1]
+            for name in rule.baseline
+        }
+        return rule.of(exits, first, _count(self._right[:-1]) / self.samples, spent)
 
     def _walk(self, exits: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Samples leaving at each stage (B, S), answered rightly (B,), and answerable by some placed stage (B,)."""
@@ -256,6 +285,8 @@ class Cascade:
             "settings": _SETTINGS.dump_python(self.settings, mode="json"),
             "evidence": {name: str(evidence) for name, evidence in sorted(self.evidence.items())},
         }
+        if self.rule is not None:
+            said["rule"] = _RULE.dump_python(self.rule, mode="json")
         arrays = {"label": self.label, "answer": self.answer, "score": self.score, "levels": self.levels}
         for kind in ("step", "ask", "resident"):
             arrays |= {f"{kind}.{name}": array for name, array in getattr(self, kind).items()}
@@ -276,6 +307,7 @@ class Cascade:
                 label=arrays["label"], answer=arrays["answer"], score=arrays["score"], levels=arrays["levels"],
                 settings=_SETTINGS.validate_python(said["settings"]),
                 evidence={name: Evidence.parse(text) for name, text in said["evidence"].items()},
+                rule=_RULE.validate_python(said["rule"]) if "rule" in said else None,
                 **named,
             )  # fmt: skip
         except KeyError as error:

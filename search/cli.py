@@ -180,7 +180,7 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
 
 @group.command("run")
 @click.option("--objective", "objectives", multiple=True, metavar="NAME",
-              help="latency, energy, size, memory or macs, against accuracy; repeat it for more axes")  # fmt: skip
+              help="latency, energy, size, memory, macs, exits or score (of HADAS), besides accuracy")  # fmt: skip
 @click.option("--target", default="host", show_default=True, help="board whose table is searched")
 @click.option("--space", default="digits", show_default=True, help="search space, or a file of one")
 @click.option("--backend", help="runtime of the table  [default: the target's first]")
@@ -206,6 +206,13 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
 @click.option("--inner", metavar="PxG", help="exits and clocks of each survivor, the same way  [default: --budget's]")
 @click.option("--survivors", type=click.IntRange(min=1), metavar="N",
               help="backbones of a generation that get an inner search  [default: --budget's]")  # fmt: skip
+@click.option("--router", type=click.Choice(["max_softmax", "entropy", "margin"]),
+              help="the score by which an input leaves at an exit  [default: max_softmax]")  # fmt: skip
+@click.option("--exits-from", type=click.IntRange(min=1), metavar="N",
+              help="exits stand behind the Nth layer at the earliest, as HADAS: 5  [default: 1]")  # fmt: skip
+@click.option("--max-exits", type=click.IntRange(min=0), metavar="N", help="at most so many exits")
+@click.option("--gamma", type=click.FloatRange(min=0), metavar="X",
+              help="weight of dissimilar exits in --objective score  [default: 1]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same front")
 @click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
 @click.option("--reuse", multiple=True, metavar="RUN", type=click.Path(path_type=Path),
@@ -233,6 +240,10 @@ def run(
     outer: str | None,
     inner: str | None,
     survivors: int | None,
+    router: str | None,
+    exits_from: int | None,
+    max_exits: int | None,
+    gamma: float | None,
     workers: int | None,
     reuse: tuple[Path, ...],
     out: Path | None,
@@ -265,9 +276,13 @@ def run(
     if simulate:
         asked["backend"] = SIMULATOR
     given = {"latency_ms": latency_ms, "energy_mj": energy_mj, "size_bytes": size_bytes, "memory_bytes": memory_bytes}
-    given["accuracy"] = accuracy
+    given |= {"accuracy": accuracy}
+    if gamma is not None and "score" not in objectives:
+        raise ConfigError("--gamma weighs exits in the score; say --objective score with it")
     limits = {m: x * factor for m, factor, _ in _LIMITS.values() if (x := given[m]) is not None}
-    options = {"unit": unit, "precision": precision, "threads": threads}
+    limits |= {} if max_exits is None else {"exits": float(max_exits)}
+    options: dict[str, Any] = {"unit": unit, "precision": precision, "threads": threads, "router": router}
+    options |= {"first_layer": exits_from, "gamma": gamma}
     config = configure(
         objectives=objectives,
         limits=limits,

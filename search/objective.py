@@ -35,7 +35,11 @@ KNOWN: dict[str, Objective] = {
     "size": Objective(name="size_bytes", unit="B", sense="min"),
     "memory": Objective(name="memory_bytes", unit="B", sense="min"),
     "macs": Objective(name="macs", unit="", sense="min"),
+    "exits": Objective(name="exits", unit="", sense="min"),
+    "score": Objective(name="score", unit="", sense="max"),
 }
+# What a score compares with the backbone: HADAS equation 6.
+SCORED = (KNOWN["latency"], KNOWN["energy"])
 
 _BY_METRIC = {objective.name: objective for objective in KNOWN.values()}
 
@@ -59,6 +63,19 @@ class Constraint:
         values = np.where(np.isnan(values), self.objective.as_cost(np.asarray(np.inf)), values)
         excess = self.objective.as_cost(values) - self.objective.as_cost(np.asarray(self.limit))
         return np.asarray(np.maximum(excess, 0.0) / max(abs(self.limit), 1e-12))
+
+
+def static(wanted: Sequence[Objective]) -> tuple[Objective, ...]:
+    """What backbones are compared by before they have exits; equation 3 of HADAS where the score is wanted.
+
+    The score and the number of exits are those of a dynamic network, so the score's costs stand in for it.
+    """
+    found: dict[str, Objective] = {}
+    for objective in wanted:
+        for stands in SCORED if objective.name == "score" else (objective,):
+            if objective.name != "exits":
+                found[stands.name] = stands
+    return tuple(found.values())
 
 
 def objectives(names: Sequence[str]) -> tuple[Objective, ...]:

@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 from hwbench.store import Result
 from models.space import Space
 from search.front import Front, Promise
-from search.objective import ACCURACY
+from search.objective import ACCURACY, static
 from search.problem import Problem
 from search.task import Task
 
@@ -64,10 +64,10 @@ def draw(
 
 
 def static_costs(problem: Problem, genes: np.ndarray, answers: Sequence[Result]) -> np.ndarray:
-    """(B, M) static fitness of whole backbones, smaller is better: accuracy on `val`, costs from the table."""
+    """(B, M) static fitness S of whole backbones, smaller is better: accuracy on `val`, costs from the table."""
     metrics = dict(problem.static(genes))
     metrics[ACCURACY.name] = np.array([result.values["accuracy"] for result in answers])
-    return np.stack([o.as_cost(metrics[o.name]) for o in problem.objectives], axis=1)
+    return np.stack([o.as_cost(metrics[o.name]) for o in static(problem.objectives)], axis=1)
 
 
 def inner_searches(

@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwbench.errors import ConfigError
+from hwbench.evidence import DECLARED, join
 from hwbench.setting import Setting, grid_points
 from hwbench.store import Result
 from hwbench.table import LatencyTable
@@ -22,7 +23,8 @@ from models.space import Space, load_space
 from search.cascade import Cascade, quantile_levels
 from search.cost import TABLE_METRICS, Costs
 from search.design import Design, Stage
-from search.objective import Constraint, Objective, by_metric, objectives
+from search.objective import SCORED, Constraint, Objective, by_metric, objectives
+from search.score import Score
 from search.task import File, Task
 
 # The reference of the hypervolume lies this much beyond the largest backbone, so that the most accurate end counts too.
@@ -40,7 +42,9 @@ class Options(BaseModel):
     unit, precision, threads: which of the table's settings; needed only where it has several. The clocks are searched.
     grid: their values, `emc=1331.2,1866;gpu=114.75,727`: the points at which the table answers, also those between the
     measured ones; empty = the measured ones only.
-    levels: thresholds that an exit can choose from.  seed: of the exits' training.
+    router: the score by which an input leaves.  levels: thresholds that an exit can choose from.
+    first_layer: exits stand behind this layer at the earliest, counted from 1 behind the stem (HADAS: 5).
+    gamma: weight of the dissimilarity in the objective `score`.  seed: of the exits' training.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,8 +61,10 @@ class Options(BaseModel):
     precision: str = "fp32"
     threads: int | None = None
     grid: str = ""
-    router: Literal["max_softmax"] = "max_softmax"
+    router: Literal["max_softmax", "entropy", "margin"] = "max_softmax"
     levels: int = Field(default=16, ge=1, le=255)
+    first_layer: int = Field(default=1, ge=1)
+    gamma: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     seed: int = 0
 
 
@@ -74,6 +80,9 @@ class Exits:
         )
         table = _table(options, self.space)
         wanted = (*self.objectives, *(c.objective for c in self.constraints))
+        self._wanted = {o.name for o in wanted}
+        if "score" in self._wanted:
+            wanted += SCORED
         try:
             needed = ["latency_ms", *(o.name for o in wanted)]
             keys = [block.key for block in self.space.blocks]
@@ -88,10 +97,9 @@ class Exits:
         # As HADAS does, backbones are compared where the board is fastest.
         largest = self.space.largest()[None]
         self._default_point = int(self.costs.network(largest)["latency_ms"][:, 0].argmin())
-        static = self.static(largest)
-        self.reference: tuple[float, ...] = tuple(
-            0.0 if o.name == "accuracy" else _MARGIN * float(static[o.name][0]) for o in self.objectives
-        )
+        worst = {name: _MARGIN * float(values[0]) for name, values in self.static(largest).items()}
+        worst |= {"accuracy": 0.0, "score": 0.0, "exits": len(self.space.positions) + 1.0}
+        self.reference: tuple[float, ...] = tuple(worst[o.name] for o in self.objectives)
 
     def static(self, genes: np.ndarray) -> Mapping[str, np.ndarray]:
         """Metrics of (B, G) whole backbones at the operating point that runs the largest one fastest, each (B,)."""
@@ -111,6 +119,8 @@ class Exits:
                     "genes": row.tolist(),
                     "dataset": self.options.dataset,
                     "exits": exits,
+                    # What is not said keeps its key: the default's results stay known.
+                    **({"score": self.options.router} if self.options.router != "max_softmax" else {}),
                     "seed": self.options.seed,
                 },
                 files={"checkpoint": self._checkpoint, **(self._shared if exits else {})},
@@ -119,31 +129,49 @@ class Exits:
         ]
 
     def positions(self, genes: np.ndarray) -> list[int]:
-        """Exit positions that exist on a backbone (G,), ascending indices into Space.positions."""
+        """Exit positions that a backbone (G,) may use, ascending indices into Space.positions."""
+        runs = self.space.block_ids(genes[None])[0] >= 0
+        layers = np.cumsum(runs * [slot.count for slot in self.space.slots]) - 1  # the first slot is the stem
+        return [p for p in self._existing(genes) if layers[self.space.positions[p]] >= self.options.first_layer]
+
+    def _existing(self, genes: np.ndarray) -> list[int]:
         return np.flatnonzero(self.space.head_ids(genes[None])[0] >= 0).tolist()
 
     def cascade(self, genes: np.ndarray, result: Result) -> Cascade:
         """The stages of one backbone (G,), costs at every operating point; ConfigError where the answers do not fit."""
-        positions = result.arrays["positions"].tolist()
-        if positions[-1:] != [-1] or positions[:-1] not in ([], self.positions(genes)):
+        answered = result.arrays["positions"].tolist()
+        if answered[-1:] != [-1] or answered[:-1] not in ([], self._existing(genes)):
             raise ConfigError(
-                f"{self.space.subnet(genes)} has exits at {self.positions(genes)}, its answers are of {positions}; "
+                f"{self.space.subnet(genes)} has exits at {self._existing(genes)}, its answers are of {answered}; "
                 "they were made with another version of the space"
             )
-        levels = quantile_levels(result.arrays["score"], self.options.levels)
+        allowed = {*self.positions(genes), -1}
+        columns = [column for column, position in enumerate(answered) if position in allowed]
+        positions = [answered[column] for column in columns]
+        score = result.arrays["score"][:, columns]
+        levels = quantile_levels(score, self.options.levels)
         if np.isnan(levels[:, :-1]).any():
             raise ConfigError(f"{self.space.subnet(genes)}: an exit scores nothing but NaN; its training diverged")
         costs = self.costs.stages(genes, positions[:-1])
+        resident, evidence, rule = dict(costs.resident), dict(self.costs.evidence), None
+        if "exits" in self._wanted:
+            resident["exits"] = np.append(np.ones(len(positions) - 1), 0.0)
+            evidence["exits"] = DECLARED
+        if "score" in self._wanted:
+            whole = self.static(genes[None])
+            rule = Score(baseline={o.name: float(whole[o.name][0]) for o in SCORED}, gamma=self.options.gamma)
+            evidence["score"] = join(*(self.costs.evidence[o.name] for o in SCORED), mixed=True)
         return Cascade(
             label=result.arrays["label"],
-            answer=result.arrays["answer"],
-            score=result.arrays["score"],
+            answer=result.arrays["answer"][:, columns],
+            score=score,
             levels=levels,
             step=costs.step,
             ask=costs.ask,
-            resident=costs.resident,
+            resident=resident,
             settings=(self.costs.settings,) * len(positions),
-            evidence=self.costs.evidence,
+            evidence=evidence,
+            rule=rule,
         )
 
     def design(

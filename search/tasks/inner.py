@@ -16,6 +16,8 @@ Accuracy is the deployable one, which a threshold on a score reaches; the oracle
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,14 @@ from pymoo.operators.crossover.ux import UX
 from pymoo.optimize import minimize
 
 from hwbench.errors import ConfigError
+from hwbench.setting import Setting
 from hwbench.store import Result
 from search.cascade import Cascade
 from search.front import nondominated
 from search.objective import Constraint, Objective, by_metric
 from search.task import Task
 
-version = 1
+version = 2
 
 
 class Args(BaseModel):
@@ -83,10 +86,10 @@ def run(task: Task, rng: np.random.Generator) -> Result:
 
 
 class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
-    """Choices on a cascade as integers: one gene an exit, one for the operating point.
+    """Choices on a cascade as integers: one gene an exit, and one for each clock of the operating point.
 
     An exit's gene is its level, or L where the exit is not placed: level by level fewer inputs leave, so "nobody" is
-    the next neighbour of the surest level, and no gene is inert. The last gene is the operating point of all stages.
+    the next neighbour of the surest level, and no gene is inert. The operating point holds for all stages.
     """
 
     def __init__(
@@ -97,10 +100,12 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         self.constraints = constraints
         self.evaluations = 0
         self.least_violation = np.inf
-        upper = [cascade.level_count] * (cascade.stages - 1) + [cascade.points - 1]
+        self._exits = cascade.stages - 1
+        self._axes = clock_axes(cascade.settings[0])
+        upper = [cascade.level_count] * self._exits + [size - 1 for size in self._axes]
         self._genes = np.empty((0, len(upper)), dtype=np.int64)
         self._costs = np.empty((0, len(objectives)))
-        known = {"accuracy", *cascade.step, *cascade.resident}
+        known = {"accuracy", *cascade.step, *cascade.resident, *(["score"] if cascade.rule else [])}
         for asked in (*objectives, *(c.objective for c in constraints)):
             if asked.name not in known:
                 raise ConfigError(f"{asked.name} is asked, but only {', '.join(sorted(known))} are known here")
@@ -111,12 +116,12 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
     def first(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """The first population, (count, n_var): no exit at all (always feasible to build), each single exit, and random
         ones of every density, from nearly none to nearly all exits placed."""
-        exits, absent = self.cascade.stages - 1, self.cascade.level_count
+        exits, absent = self._exits, self.cascade.level_count
         genes = rng.integers(0, self.xu + 1, (count, self.n_var))
         kept = rng.random((count, exits)) < rng.random((count, 1))
         level = rng.integers(0, absent, (count, exits))
-        genes[:, :-1] = np.where(kept, level, absent)
-        single = genes[: exits + 1, :-1]
+        genes[:, :exits] = np.where(kept, level, absent)
+        single = genes[: exits + 1, :exits]
         single[:] = absent
         rows = np.arange(1, len(single))
         single[rows, rows - 1] = level[rows, rows - 1]
@@ -125,10 +130,11 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
     def decode(self, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """placed (B, S) bool, level (B, S) uint8, point (B, 1) of (B, n_var) genes; levels read 0 where not placed."""
         placed = np.ones((len(genes), self.cascade.stages), dtype=bool)
-        placed[:, :-1] = genes[:, :-1] < self.cascade.level_count
+        exits, clocks = genes[:, : self._exits], genes[:, self._exits :]
+        placed[:, :-1] = exits < self.cascade.level_count
         level = np.zeros(placed.shape, dtype=np.uint8)
-        level[:, :-1] = np.where(placed[:, :-1], genes[:, :-1], 0)
-        return placed, level, genes[:, -1:]
+        level[:, :-1] = np.where(placed[:, :-1], exits, 0)
+        return placed, level, np.ravel_multi_index(tuple(clocks.T), self._axes)[:, None]
 
     def best(self) -> tuple[np.ndarray, np.ndarray]:
         """Genes (n, n_var) and objective values (n, M) of the archive, from the cheapest to the most costly."""
@@ -143,7 +149,7 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         idle = placed & (self.cascade.evaluate(placed, level, point).coverage == 0)
         hit = idle[:, :-1].any(axis=1)
         leaner = self._genes[hit]
-        leaner[:, :-1][idle[hit, :-1]] = self.cascade.level_count
+        leaner[:, : self._exits][idle[hit, :-1]] = self.cascade.level_count
         if len(leaner):
             self._evaluate(leaner, {})
 
@@ -168,6 +174,19 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         genes, costs = np.concatenate([self._genes, genes]), np.concatenate([self._costs, costs])
         best = nondominated(costs)
         self._genes, self._costs = genes[best], costs[best]
+
+
+def clock_axes(settings: Sequence[Setting]) -> tuple[int, ...]:
+    """How many values each clock has where the operating points are a grid, row by row; else (P,), a single list.
+
+    On a grid each clock is a gene of its own, so that a mutation moves one clock and crossover mixes them.
+    """
+    values = [dict.fromkeys(setting.clocks[c] for setting in settings) for c in range(len(settings[0].clocks))]
+    sizes = tuple(len(axis) for axis in values)
+    if tuple(itertools.product(*values)) != tuple(setting.clocks for setting in settings):
+        return (len(settings),)
+    # A clock with one value, a power mode for instance, is no choice.
+    return tuple(size for size in sizes if size > 1) or (1,)
 
 
 class Change(Mutation):  # type: ignore[misc]  # pymoo has no types

@@ -82,11 +82,12 @@ def test_the_plan_is_a_chain_that_leaves_by_score(
     assert bundle.data == DATA
 
 
+@pytest.mark.parametrize("score_name", exits.SCORES)
 def test_walking_the_plan_answers_as_torch_does(
-    network: exits.ExitNetwork, images: torch.Tensor, tmp_path: Path
+    network: exits.ExitNetwork, images: torch.Tensor, tmp_path: Path, score_name: str
 ) -> None:
-    """Every stage's logits and scores on real inputs, fed through the exported chain."""
-    bundle = deploy(network, images, tmp_path / "bundle")
+    """Every stage's logits and scores on real inputs, fed through the exported chain, whatever decides."""
+    bundle = deploy(network, images, tmp_path / "bundle", score=score_name)
     (plan,) = bundle.plans
     with torch.no_grad():
         expected = [network(images)[i] for i in (0, 1, -1)]
@@ -96,7 +97,8 @@ def test_walking_the_plan_answers_as_torch_does(
             session = runtime_session(onnx.load(bundle.path(bundle.workload(node.block_key), "onnx")))
             x, logits, score = session.run(["features", "logits", "score"], {session.get_inputs()[0].name: x})
             np.testing.assert_allclose(logits[0], expected[stage][n].numpy(), rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(score[0], expected[stage][n].softmax(-1).max().item(), rtol=1e-4)
+            surety = exits.score(score_name)(expected[stage][n]).item()
+            np.testing.assert_allclose(score[0], surety, rtol=1e-4, atol=1e-6)
 
 
 class Host:

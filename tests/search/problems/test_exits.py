@@ -15,6 +15,7 @@ from hwbench.table import LatencyTable
 from models.space import load_space
 from search import task
 from search.front import Front, Promise
+from search.objective import static
 from search.problems import exits
 from tests.search.priced import FAST, SETTING, SLOW, table
 
@@ -221,3 +222,51 @@ def test_energy_needs_energy_rows(options: dict[str, Any], tmp_path: Path) -> No
     assert "energy_mj" not in opened(options, table=silent).static(DIGITS.largest()[None])
     with pytest.raises(MissingRows, match="without energy_mj"):
         opened(options, table=silent, objectives=("energy",))
+
+
+def test_exits_stand_behind_the_fifth_layer_at_the_earliest(options: dict[str, Any], rng: np.random.Generator) -> None:
+    """Answers of all exits serve; the design names the right ones, and the backbone costs what it did."""
+    every, late = opened(options), opened(options, first_layer=5)
+    genes = DIGITS.largest()
+    assert len(every.positions(genes)) - len(late.positions(genes)) == 4
+    assert late.positions(genes) == every.positions(genes)[4:]
+    # A stage more shallow counts its running layers only.
+    shallow = DIGITS.smallest()
+    assert late.positions(shallow) == []
+    result = answers(every, genes, rng)
+    whole, cut = every.cascade(genes, result), late.cascade(genes, result)
+    np.testing.assert_array_equal(whole.answer[:, 4:], cut.answer)
+    np.testing.assert_allclose(cut.step["macs"].sum(axis=1), whole.step["macs"].sum(axis=1), rtol=1e-12)
+    placed = np.zeros(cut.stages, bool)
+    placed[0] = True
+    (asked,) = late.tasks(genes[None], exits=True)
+    design = late.design(genes, asked, cut, placed, np.zeros(cut.stages, np.uint8), np.array([0]))
+    assert [s.position for s in design.stages] == [every.positions(genes)[4], -1]
+
+
+def test_a_score_has_the_static_backbone_as_its_measure(options: dict[str, Any], rng: np.random.Generator) -> None:
+    """E_b and L_b at the default point; backbones are compared by accuracy, latency and energy, as in equation 3."""
+    problem = opened(options, objectives=("score",), gamma=2.0)
+    genes = DIGITS.largest()
+    rule = problem.cascade(genes, answers(problem, genes, rng)).rule
+    assert rule is not None
+    whole = problem.static(genes[None])
+    assert rule.baseline == {name: whole[name][0] for name in ("latency_ms", "energy_mj")}
+    assert (rule.gamma, problem.reference) == (2.0, (0.0, 0.0))
+    assert [o.name for o in static(problem.objectives)] == ["accuracy", "latency_ms", "energy_mj"]
+    assert opened(options).cascade(genes, answers(problem, genes, rng)).rule is None
+
+
+def test_a_score_without_energy_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    silent = written(tmp_path / "silent", table(DIGITS, energy=False))
+    with pytest.raises(MissingRows, match="without energy_mj"):
+        opened(options, table=silent, objectives=("score",))
+
+
+def test_another_router_asks_another_score_and_the_default_keeps_its_key(options: dict[str, Any]) -> None:
+    genes = DIGITS.largest()[None]
+    default, entropy = (opened(options, router=r).tasks(genes, exits=True)[0] for r in ("max_softmax", "entropy"))
+    assert "score" not in default.args
+    assert entropy.args["score"] == "entropy"
+    with pytest.raises(ValueError, match="router"):
+        opened(options, router="patience")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hwbench.store import Json
 from search.cascade import Cascade, quantile_levels
 from search.front import nondominated
 from search.task import Task, run
-from search.tasks.inner import Change, Choices
+from search.tasks.inner import Change, Choices, clock_axes
 
 SETTING = Setting(unit="cpu", precision="fp32")
 
@@ -130,3 +131,46 @@ def test_a_backbone_without_exits_has_its_points_to_choose_from(rng: np.random.G
 def test_a_metric_that_the_cascade_does_not_know_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ConfigError, match="memory_bytes is asked, but only accuracy, energy_mj,"):
         run(task(cascade(rng), objectives=["accuracy", "memory_bytes"]))
+
+
+def at(*clocks: tuple[str, float | str]) -> Setting:
+    return Setting(unit="gpu", precision="fp32", clocks=clocks)
+
+
+GRID = tuple(at(("emc", e), ("gpu", g), ("mode", "MAXN")) for e in (204.0, 800.0, 1866.0) for g in (114.75, 727.0))
+
+
+def test_each_clock_of_a_grid_is_a_gene_of_its_own() -> None:
+    """A clock with one value is none; points that are no grid stay a list."""
+    assert clock_axes(GRID) == (3, 2)
+    assert clock_axes(GRID[:-1]) == (5,)
+    assert clock_axes((GRID[1], GRID[0], *GRID[2:])) == (6,)
+    assert clock_axes((SETTING,) * 4) == (4,)
+    assert clock_axes((SETTING,)) == (1,)
+
+
+def test_clock_genes_mean_the_operating_point_that_they_name(rng: np.random.Generator) -> None:
+    """All six points of a grid of 3 × 2 are reached, each by its own pair of genes."""
+    one = replace(cascade(rng, stages=1, points=6), settings=(GRID,))
+    choices = Choices(one, (), ())
+    genes = np.array([[e, g] for e in range(3) for g in range(2)])
+    assert choices.decode(genes)[2][:, 0].tolist() == list(range(6))
+
+
+def test_a_search_over_a_grid_finds_what_one_over_the_list_finds(rng: np.random.Generator) -> None:
+    """Genes change the way, not the front."""
+    listed = cascade(rng, stages=3, points=6)
+    grid = replace(listed, settings=(GRID,) * 3)
+    values = [np.unique(run(task(one)).arrays["values"], axis=0) for one in (listed, grid)]
+    np.testing.assert_array_equal(*values)
+
+
+def test_at_most_so_many_exits(rng: np.random.Generator) -> None:
+    """The number of exits is a metric like any other, so it can be limited."""
+    one = cascade(rng, stages=7)
+    one = replace(
+        one, resident={**one.resident, "exits": np.append(np.ones(6), 0)}, evidence={**one.evidence, "exits": DECLARED}
+    )
+    free, limited = (run(task(one, limits=limits)).arrays["placed"][:, :-1] for limits in ({}, {"exits": 1.0}))
+    assert free.sum(axis=1).max() > 1
+    assert limited.sum(axis=1).max() == 1
