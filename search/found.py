@@ -50,6 +50,8 @@ class Found:
 
     def metric(self, name: str) -> np.ndarray:
         """(n,) of the front's designs in its order, NaN where unknown."""
+        if name == "exits":
+            return np.array([len(d.stages) - 1.0 for d in self.designs])
         cells = [self.promises[d.key].get(name, "") for d in self.designs]
         return np.array([float(c) if c else np.nan for c in cells])
 
@@ -68,7 +70,8 @@ class Found:
             )
         genes = np.array(design.stages[0].genes, dtype=np.int16)
         cascade = self.problem.cascade(genes, result)
-        positions = result.arrays["positions"].tolist()
+        # Where exits may not stand early, the first of those that answered are not in the cascade.
+        positions = result.arrays["positions"].tolist()[-cascade.stages :]
         placed, level = np.zeros(len(positions), dtype=bool), np.zeros(len(positions), dtype=np.uint8)
         for stage in design.stages:
             at = positions.index(stage.position)

@@ -25,7 +25,7 @@ from search.objective import Objective
 NEAR = 0.01
 COLUMNS = (
     *("design", "accuracy", "oracle_accuracy", "latency_ms", "latency_evidence", "energy_mj", "energy_evidence"),
-    *("macs", "size_bytes", "memory_bytes", "exit_rates", "clocks", "router", "target"),
+    *("macs", "size_bytes", "memory_bytes", "score", "exit_rates", "clocks", "router", "target"),
 )
 
 
@@ -179,6 +179,7 @@ def _cells(promise: Promise) -> list[str]:
         count("macs"),
         count("size_bytes"),
         count("memory_bytes"),
+        number("score"),
         ";".join(f"{rate:.6g}" for rate in promise.exit_rates),
         _each(s.setting.clocks_text for s in stages),
         _each(s.router for s in stages[:-1]),  # nothing decides behind the last stage

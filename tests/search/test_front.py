@@ -114,7 +114,17 @@ def test_front_csv_leaves_unknown_cells_empty() -> None:
     assert (row["accuracy"], row["latency_ms"], row["latency_evidence"]) == ("0.9", "1.25", "predicted:measured")
     empty = [name for name, cell in row.items() if cell == ""]
     assert empty == [
-        *("oracle_accuracy", "energy_mj", "energy_evidence", "macs", "size_bytes", "memory_bytes", "clocks", "router"),
+        *(
+            "oracle_accuracy",
+            "energy_mj",
+            "energy_evidence",
+            "macs",
+            "size_bytes",
+            "memory_bytes",
+            "score",
+            "clocks",
+            "router",
+        ),
     ]
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
 from hwbench.errors import ConfigError, MissingRows
 from hwbench.setting import Setting
-from hwbench.store import Result
+from hwbench.store import Result, Store
 from hwbench.table import LatencyTable
 from models.space import load_space
 from search import task
+from search.found import Found
 from search.front import Front, Promise
 from search.objective import static
 from search.problems import exits
+from search.run import Run
 from tests.search.priced import FAST, SETTING, SLOW, table
 
 DIGITS = load_space("digits")
@@ -270,3 +273,27 @@ def test_another_router_asks_another_score_and_the_default_keeps_its_key(options
     assert entropy.args["score"] == "entropy"
     with pytest.raises(ValueError, match="router"):
         opened(options, router="patience")
+
+
+def test_a_report_finds_the_choice_of_a_design_again(
+    options: dict[str, Any], rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """From the stored answers of all exits, also where the search used the later ones only."""
+    problem = opened(options, first_layer=5)
+    genes = DIGITS.largest()
+    (asked,) = problem.tasks(genes[None], exits=True)
+    result = answers(opened(options), genes, rng)
+    cascade = problem.cascade(genes, result)
+    placed = np.zeros(cascade.stages, bool)
+    placed[[0, 3, -1]] = True
+    level = np.where(placed, 5, 0).astype(np.uint8)
+    level[-1] = 0
+    design = problem.design(genes, asked, cascade, placed, level, np.array([1]))
+    with Store(tmp_path / "store.sqlite") as store:
+        store.put(asked.key, asked.kind, asked.args, result)
+        run = create_autospec(Run, instance=True, store=store)
+        found = Found(run=run, problem=problem, table=None, designs=(design,), promises={}, verified=())  # type: ignore[arg-type]
+        _, *choice = found.choice(design)
+        assert found.metric("exits").tolist() == [2.0]
+    for told, expected in zip(choice, (placed, level, [1]), strict=True):
+        np.testing.assert_array_equal(told, expected)
