@@ -198,6 +198,9 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
 @click.option("--precision", help="number format, where the table has several  [default: fp32 where there is]")
 @click.option("--threads", type=click.IntRange(min=1), help="threads, where the table has several")
 @click.option("--strategy", help="how to search: nested, random; a table: predictor, random  [default: the first]")
+@click.option("--backbone", "backbones", multiple=True, metavar="GENES",
+              help="search exits and clocks of this backbone alone, or of several: smallest, largest, or genes such "
+                   "as 2.0.1 of evaluations.csv")  # fmt: skip
 @click.option("--problem", default="exits", show_default=True, help="what to search: exits")
 @click.option("--budget", default="small", show_default=True,
               help="small (a minute for digits), medium, paper: as HADAS' configuration, 64x7 backbones and 50x7 "
@@ -211,6 +214,8 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
 @click.option("--exits-from", type=click.IntRange(min=1), metavar="N",
               help="exits stand behind the Nth layer at the earliest, as HADAS: 5  [default: 1]")  # fmt: skip
 @click.option("--max-exits", type=click.IntRange(min=0), metavar="N", help="at most so many exits")
+@click.option("--clocks", type=click.Choice(["searched", "default"]),
+              help="default: no clock is searched, all runs at the fastest point  [default: searched]")  # fmt: skip
 @click.option("--gamma", type=click.FloatRange(min=0), metavar="X",
               help="weight of dissimilar exits in --objective score  [default: 1]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same front")
@@ -244,6 +249,8 @@ def run(
     exits_from: int | None,
     max_exits: int | None,
     gamma: float | None,
+    clocks: str | None,
+    backbones: tuple[str, ...],
     workers: int | None,
     reuse: tuple[Path, ...],
     out: Path | None,
@@ -275,6 +282,8 @@ def run(
         raise ConfigError(f"--simulate searches the table of {SIMULATOR}, not of {asked['backend']}; give one")
     if simulate:
         asked["backend"] = SIMULATOR
+    if backbones and (strategy or outer or survivors):
+        raise ConfigError("with --backbone no backbones are searched; leave --strategy, --outer and --survivors out")
     given = {"latency_ms": latency_ms, "energy_mj": energy_mj, "size_bytes": size_bytes, "memory_bytes": memory_bytes}
     given |= {"accuracy": accuracy}
     if gamma is not None and "score" not in objectives:
@@ -282,14 +291,15 @@ def run(
     limits = {m: x * factor for m, factor, _ in _LIMITS.values() if (x := given[m]) is not None}
     limits |= {} if max_exits is None else {"exits": float(max_exits)}
     options: dict[str, Any] = {"unit": unit, "precision": precision, "threads": threads, "router": router}
-    options |= {"first_layer": exits_from, "gamma": gamma}
+    options |= {"first_layer": exits_from, "gamma": gamma, "clocks": clocks}
     config = configure(
         objectives=objectives,
         limits=limits,
         budget=budgets.budget(budget, outer=outer, inner=inner, survivors=survivors),
         options={name: value for name, value in options.items() if value is not None},
         command=sys.argv,
-        strategy=strategy or "nested",
+        strategy="fixed" if backbones else strategy or "nested",
+        backbones=backbones,
         seed=seed,
         **asked,
     )
@@ -375,6 +385,32 @@ def verify(folder: Path, designs: int, sessions: int, repeats: int, allow_cpu_fa
         raise KeyboardInterrupt(f"continue with: search verify {folder} --designs {designs}") from interruption
     click.echo(verification.to_json(done) if as_json else verification.to_text(done))
     verification.judge(done, folder)
+
+
+@group.command("test")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def test(folder: Path, workers: int | None, as_json: bool) -> None:
+    """What the designs of FOLDER do on `test`, which no search sees; writes FOLDER/test.csv. Needs no board."""
+    from rich.console import Console
+
+    from search import unseen
+    from search.engines import local
+    from search.launch import check_unchanged
+    from search.progress import counted
+    from search.run import Run, read_config
+
+    config = read_config(folder)
+    check_unchanged(config)
+    with (
+        Run.start(folder, config) as opened,
+        local.open(local.Options(workers=workers)) as engine,
+        counted(Console(stderr=True), "answering") as told,
+    ):
+        rows = unseen.unseen(opened, engine, told)
+        unseen.write(opened, rows)
+    click.echo(unseen.to_json(rows) if as_json else unseen.to_text(rows))
 
 
 @group.command("report")

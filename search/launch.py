@@ -6,7 +6,9 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +23,7 @@ from hwbench.resources import find_table
 from hwbench.table import LatencyTable
 from hwbench.target import SIMULATOR, Target
 from hwbench.target_file import find_target
-from models.space import load_space
+from models.space import Space, load_space
 from search.budgets import extended
 from search.engine import Engine
 from search.front import Front
@@ -54,8 +56,12 @@ def configure(
     budget: Budget,
     seed: int,
     command: Sequence[str],
+    backbones: Sequence[str] = (),
 ) -> Config:
-    """The config of a new run. Raises ConfigError naming the nearest known name, or the command that makes a file."""
+    """The config of a new run; backbones: of strategy `fixed`, as on the command line.
+
+    Raises ConfigError naming the nearest known name, or the command that makes a file.
+    """
     named(objectives)
     for package, name in (("search.problems", problem), ("search.strategies", strategy)):
         plugin.load(package, name)
@@ -66,6 +72,11 @@ def configure(
     if table is not None and backend not in (None, read.origin.backend):
         raise ConfigError(f"{table} is of {read.origin.backend}, not of {backend}; leave --backend out")
     dataset = dataset or default_dataset(found.name)
+    given = dict.fromkeys(backbone(found, text) for text in backbones)
+    if (strategy == "fixed") != bool(given):
+        raise ConfigError("--strategy fixed and --backbone need each other: say which backbones get exits")
+    if given:
+        budget = replace(budget, outer_generations=1, outer_population=len(given), survivors=len(given))
     return Config(
         version=commit() or "",
         command=command_line(command),
@@ -76,6 +87,7 @@ def configure(
         problem=problem,
         options=completed(options, board, read),
         strategy=strategy,
+        strategy_options={"backbones": [list(genes) for genes in given]} if given else {},
         space=str(Path(space).resolve()) if space.endswith((".toml", ".json")) else found.name,
         space_sha256=found.digest(),
         target=board.name,
@@ -87,6 +99,20 @@ def configure(
         checkpoint=pin(checkpoint or default_checkpoint(found.name), found.name),
         exits=None if exits == OWN else pin(shared_exits(exits, found.name), f"{found.name} --exits"),
     )
+
+
+def backbone(space: Space, text: str) -> tuple[int, ...]:
+    """Canonical genes of `smallest`, `largest`, or of genes as evaluations.csv has them: `digits:2.0.1` or `2.0.1`."""
+    if text in ("smallest", "largest"):
+        return space.subnet(getattr(space, text)()).genes
+    try:
+        genes = [int(value) for value in text.removeprefix(f"{space.name}:").split(".")]
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is no backbone; give smallest, largest, or genes as evaluations.csv has them: "
+            f"{'.'.join(map(str, space.largest()))}"
+        ) from None
+    return space.subnet(genes).genes
 
 
 def choose_table(board: Target, space: str, backend: str | None) -> Path:
@@ -165,7 +191,10 @@ def perform(run: Run, problem: Problem, engine: Engine, watchers: Sequence[Watch
     """Search, or go on with the search, and write its files."""
     config = run.config
     strategy_module = plugin.load("search.strategies", config.strategy)
-    strategy = cast(Strategy, strategy_module.open(strategy_module.Options()))
+    strategy = cast(
+        Strategy,
+        strategy_module.open(_options(strategy_module, config.strategy_options, f"strategy {config.strategy}")),
+    )
     rng = np.random.default_rng(config.seed)
     with Journal(run.folder / "evaluations.csv") as journal:
         front = drive(problem, strategy, config.budget, engine, run.store, rng, [journal, *watchers])
@@ -183,11 +212,14 @@ def open_problem(config: Config) -> Problem:
         **({"exits": config.exits.path} if config.exits else {}),
         **config.options,
     }
+    return cast(Problem, module.open(_options(module, asked, f"problem {config.problem}")))
+
+
+def _options(module: ModuleType, given: Mapping[str, Any], what: str) -> Any:
     try:
-        options = module.Options.model_validate(asked)
+        return module.Options.model_validate(given)
     except ValidationError as error:
-        raise ConfigError(f"problem {config.problem}: {explain(error, module.Options)}") from error
-    return cast(Problem, module.open(options))
+        raise ConfigError(f"{what}: {explain(error, module.Options)}") from error
 
 
 def pin(checkpoint: Path, space: str) -> Pinned:

@@ -11,14 +11,13 @@ from hwbench.fit import samples
 from hwbench.page import Block, Fact, Figure, Page, Section, Table, Text
 from hwbench.table import LatencyTable
 from hwbench.target import SIMULATOR
-from search import figures, verify
+from search import by_source, figures, verify
 from search.found import Found
 from search.front import NEAR
 from search.objective import Objective
 from search.run import Run, write_whole
 from search.verify import LATENCY_BAND
 
-_RESAMPLES = 2000
 # Designs in the page's table; a front may have hundreds.
 _SHOWN = 18
 
@@ -253,12 +252,12 @@ def _gap(found: Found) -> list[Block]:
     rng = np.random.default_rng(0)
     rows = []
     for v in found.verified:
-        val, test = (_right_by_source(r.arrays) for r in (v.val[-1], v.test))
-        gap = 100 * (_accuracy(test) - _accuracy(val))
-        low, high = 100 * np.quantile(_resampled(test, rng) - _resampled(val, rng), [0.025, 0.975])
-        both = [f"{100 * _accuracy(split):.2f}" for split in (val, test)]
+        val, test = (_counts(r.arrays) for r in (v.val[-1], v.test))
+        gap = 100 * (by_source.accuracy(test) - by_source.accuracy(val))
+        low, high = 100 * np.quantile(by_source.resampled(test, rng) - by_source.resampled(val, rng), [0.025, 0.975])
+        both = [f"{100 * by_source.accuracy(split):.2f}" for split in (val, test)]
         rows.append([v.design.key, *both, f"{gap:+.2f}", f"{low:+.2f} to {high:+.2f}"])
-    sources = len(_right_by_source(found.verified[0].test.arrays))
+    sources = len(_counts(found.verified[0].test.arrays))
     return [
         Text(
             text="The search saw train and val; test was opened by the verification. The interval resamples source "
@@ -268,23 +267,8 @@ def _gap(found: Found) -> list[Block]:
     ]
 
 
-def _right_by_source(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """(sources, 2): right answers and samples of each source image; where none is known every sample is its own."""
-    right = arrays["answer"] == arrays["label"]
-    group = arrays.get("source", np.arange(len(right)))
-    _, inverse = np.unique(group, return_inverse=True)
-    return np.stack([np.bincount(inverse, weights=right), np.bincount(inverse)], axis=1)
-
-
-def _accuracy(by_source: np.ndarray) -> float:
-    right, samples = by_source.sum(axis=0)
-    return float(right / samples)
-
-
-def _resampled(by_source: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(_RESAMPLES,) accuracies of bootstrap samples of the source images."""
-    drawn = by_source[rng.integers(len(by_source), size=(_RESAMPLES, len(by_source)))].sum(axis=1)
-    return np.asarray(drawn[:, 0] / drawn[:, 1])
+def _counts(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    return by_source.counts(arrays["answer"] == arrays["label"], arrays.get("source"))
 
 
 def _residuals(found: Found) -> list[Block]:

@@ -136,7 +136,8 @@ class Pinned(BaseModel):
 class Config(BaseModel):
     """config.toml: all that a search depends on, so that a resume asks the same.
 
-    constraints: limit by metric.  options: of the problem.  space, dataset: a name and its content.
+    constraints: limit by metric.  options, strategy_options: of the problem and the strategy.
+    space, dataset: a name and its content.
     table, checkpoint: pinned by content; exits, too, where backbones do not train their own.
     budget: the numbers, not only a name that may come to mean something else.
     version, command, created: how the run came about; not compared.
@@ -153,6 +154,7 @@ class Config(BaseModel):
     problem: str
     strategy: str
     options: dict[str, str | int | float] = {}
+    strategy_options: dict[str, Any] = {}
     space: str
     space_sha256: str
     target: str

@@ -12,13 +12,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from hwbench.errors import ConfigError, Finding, Inconclusive
 from hwbench.evidence import MEASURED, Evidence, join
 from hwbench.measurement import Interval
-from hwbench.store import Result, Store
+from hwbench.store import Result
 from hwbench.summary import over_sessions
 from hwbench.table import LatencyTable
 from hwbench.target import SIMULATOR
@@ -203,11 +204,6 @@ def to_csv(verified: Sequence[Verified]) -> str:
 def _task(
     opened: Run, design: Design, split: str, attempt: int, repeats: int, backend_options: Mapping[str, bool]
 ) -> Task:
-    trained = _trained(opened.store, design)
-    pinned = opened.config.checkpoint
-    file = File.of(pinned.path)
-    if file.sha256 != pinned.sha256:
-        raise ConfigError(f"{pinned.path} is not the checkpoint that was searched; put that one back to verify")
     return Task(
         kind="verify",
         args={
@@ -221,8 +217,7 @@ def _task(
             "controls": _controls(opened, design),
             **({"backend_options": dict(backend_options)} if backend_options else {}),
         },
-        arrays={name: array for name, array in trained.arrays.items() if name.startswith(("norm/", "head/"))},
-        files={"checkpoint": file},
+        **trained(opened, design),
         needs={f"board:{design.stages[0].target}": 1.0},
     )
 
@@ -239,11 +234,24 @@ def _controls(opened: Run, design: Design) -> dict[str, float]:
     return {keys[i]: float(rows[0, i]) for i in slowest}
 
 
-def _trained(store: Store, design: Design) -> Result:
-    found = store.get(design.answers) if design.answers else None
+def trained(opened: Run, design: Design) -> dict[str, Any]:
+    """What a task reads to build a design's network again: `arrays` and `files` of a Task.
+
+    Raises ConfigError where the search's answers or its supernet are no longer there.
+    """
+    found = opened.store.get(design.answers) if design.answers else None
     if found is None:
-        raise ConfigError(f"{store.path}: the weights of design {design.key} are gone; run: search resume")
-    return found
+        raise ConfigError(
+            f"{opened.store.path}: the weights of design {design.key} are gone; run: search resume {opened.folder}"
+        )
+    pinned = opened.config.checkpoint
+    file = File.of(pinned.path)
+    if file.sha256 != pinned.sha256:
+        raise ConfigError(f"{pinned.path} is not the checkpoint that was searched; put that one back")
+    return {
+        "arrays": {name: array for name, array in found.arrays.items() if name.startswith(("norm/", "head/"))},
+        "files": {"checkpoint": file},
+    }
 
 
 def _answer(opened: Run, task: Task) -> Result:

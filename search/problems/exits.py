@@ -40,6 +40,7 @@ class Options(BaseModel):
     objectives: as on the command line (`latency`, `energy`), accuracy is always the first.
     constraints: limit by metric (`latency_ms`), at most, or at least for accuracy.
     unit, precision, threads: which of the table's settings; needed only where it has several. The clocks are searched.
+    clocks: `default` searches none: all stages run at the point at which the largest backbone is fastest.
     grid: their values, `emc=1331.2,1866;gpu=114.75,727`: the points at which the table answers, also those between the
     measured ones; empty = the measured ones only.
     router: the score by which an input leaves.  levels: thresholds that an exit can choose from.
@@ -60,6 +61,7 @@ class Options(BaseModel):
     unit: str | None = None
     precision: str = "fp32"
     threads: int | None = None
+    clocks: Literal["searched", "default"] = "searched"
     grid: str = ""
     router: Literal["max_softmax", "entropy", "margin"] = "max_softmax"
     levels: int = Field(default=16, ge=1, le=255)
@@ -86,7 +88,8 @@ class Exits:
         try:
             needed = ["latency_ms", *(o.name for o in wanted)]
             keys = [block.key for block in self.space.blocks]
-            self.costs = Costs.of(self.space, table, points(table, options, keys, needed), needed)
+            settings = points(table, options, keys, needed)
+            self.costs = Costs.of(self.space, table, settings, needed)
             self._checkpoint = File.of(options.checkpoint)
             self._shared = {} if options.exits is None else {"exits": File.of(options.exits)}
         except OSError as error:
@@ -97,6 +100,9 @@ class Exits:
         # As HADAS does, backbones are compared where the board is fastest.
         largest = self.space.largest()[None]
         self._default_point = int(self.costs.network(largest)["latency_ms"][:, 0].argmin())
+        if options.clocks == "default":
+            self.costs = Costs.of(self.space, table, [settings[self._default_point]], needed)
+            self._default_point = 0
         worst = {name: _MARGIN * float(values[0]) for name, values in self.static(largest).items()}
         worst |= {"accuracy": 0.0, "score": 0.0, "exits": len(self.space.positions) + 1.0}
         self.reference: tuple[float, ...] = tuple(worst[o.name] for o in self.objectives)

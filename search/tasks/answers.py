@@ -1,15 +1,17 @@
 """What one backbone answers for every sample of `val`: its final classifier and, where asked, every exit.
 
 Reads the file `checkpoint` (a supernet) and, where backbones do not train exits of their own, `exits` (shared ones);
-what is asked stands in `Args`.  Arrays of the result, N samples, S answers:
+or, as arrays, `norm/NAME` and `head/NAME` of an earlier result, whose network then answers again. What is asked stands
+in `Args`.  Arrays of the result, N samples, S answers:
 
 - answer (N, S) int16, score (N, S) float32 (higher = surer), label (N,) int16, difficulty (N,) float32 (NaN = unknown),
+  source (N,) int64, what a sample was rendered from, where the data set knows it,
 - positions (S,) int16: index into Space.positions, ascending; −1 = the final classifier, always the last,
 - with exits, what the trained network is built from again: `norm/NAME` the recalibrated statistics of the backbone,
   `head/NAME` the exits' weights, names as in `ExitNetwork.backbone` and `.heads`.
 
-Values: accuracy (of the final classifier on `val`), samples, params (of the backbone).
-`val` decides about designs, so it trains nothing here; `test` is not opened at all.
+Values: accuracy (of the final classifier), samples, params (of the backbone).
+`val` decides about designs, so it trains nothing here; `test` is opened only where `split` says so: no search does.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -34,6 +37,7 @@ from models.training.exits import answer, train_exits
 from models.training.inference import shuffled
 from models.training.recalibrate import recalibrate, statistics
 from models.training.shared_exits import load_shared, with_shared_exits
+from search.export import network as built
 from search.task import File, Task
 
 version = 1
@@ -44,7 +48,7 @@ class Args(BaseModel):
 
     space, dataset: names in models.spaces and models.datasets.  genes: canonical.  exits: train an exit at each
     position that exists, too.  score: a name in models.exits.  seed: of the exits' first weights, the order of training
-    and the samples of the recalibration; nothing else is random.
+    and the samples of the recalibration; nothing else is random.  split: whose samples are answered.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +58,7 @@ class Args(BaseModel):
     exits: bool
     score: str = "max_softmax"
     seed: int
+    split: Literal["val", "test"] = "val"
 
 
 def run(task: Task, rng: np.random.Generator) -> Result:
@@ -62,8 +67,10 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     with _repeatable():
         supernet = _supernet(args.space, task.files["checkpoint"])
         space = supernet.space
-        train, val = (_split(args.dataset, split, _side(space)) for split in ("train", "val"))
-        if args.exits and "exits" in task.files:
+        train, asked = (_split(args.dataset, split, _side(space)) for split in ("train", args.split))
+        if task.arrays:
+            network = built(task.files["checkpoint"].path, args.space, args.genes, task.arrays)
+        elif args.exits and "exits" in task.files:
             heads = _heads(args.space, task.files["checkpoint"], task.files["exits"])
             network = with_shared_exits(supernet, heads, args.genes, train, seed=args.seed)
         elif args.exits:
@@ -72,21 +79,22 @@ def run(task: Task, rng: np.random.Generator) -> Result:
             parts = supernet.extract(args.genes)
             recalibrate(parts, shuffled(train, args.seed))
             network = ExitNetwork(parts, {}).eval()
-        answers = answer(network, val, args.score)
+        answers = answer(network, asked, args.score)
     positions = [space.positions.index(slot) for slot in network.slots]
-    unknown = np.full(len(val), np.nan, np.float32)
+    unknown = np.full(len(asked), np.nan, np.float32)
     return Result(
         values={
-            "accuracy": float(np.mean(answers.answer[:, -1] == val.labels)),
-            "samples": len(val),
+            "accuracy": float(np.mean(answers.answer[:, -1] == asked.labels)),
+            "samples": len(asked),
             "params": int(space.params(np.array([args.genes]))[0]),
         },
         arrays={
             "answer": answers.answer,
             "score": answers.score,
-            "label": val.labels.astype(np.int16),
-            "difficulty": unknown if val.difficulty is None else val.difficulty,
+            "label": asked.labels.astype(np.int16),
+            "difficulty": unknown if asked.difficulty is None else asked.difficulty,
             "positions": np.array([*positions, -1], np.int16),
+            **({} if asked.source is None else {"source": asked.source}),
             **(_state(network) if args.exits else {}),
         },
     )

@@ -148,6 +148,8 @@ def test_kept_limits_are_kept_by_every_design(ready: list[str], capsys: pytest.C
         (["--max-latency-ms", "-1"], "--max-latency-ms"),
         (["--threads", "3"], "known: cpu fp32 batch=1 threads=1"),
         (["--objectives", "latency"], "--objective"),
+        (["--strategy", "fixed"], "--backbone"),
+        (["--backbone", "largest"], "leave --strategy, --outer and --survivors out"),
     ],
 )
 def test_wrong_words_are_one_line_with_a_way_out(
@@ -155,6 +157,17 @@ def test_wrong_words_are_one_line_with_a_way_out(
 ) -> None:
     """Exit code 2; no traceback."""
     assert 2 == search(*ready, *(word.replace("TABLES", str(tables)) for word in words))
+    assert text in line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("genes", "text"), [("small", "give smallest, largest, or genes"), ("1.2", "12 genes"), ("9" + 11 * ".0", "is 9")]
+)
+def test_a_backbone_outside_the_space_is_one_line(
+    ready: list[str], capsys: pytest.CaptureFixture[str], genes: str, text: str
+) -> None:
+    """With what is allowed."""
+    assert 2 == search("run", "--objective", "latency", "--backbone", genes)
     assert text in line(capsys)
 
 

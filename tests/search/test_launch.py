@@ -73,6 +73,20 @@ def test_points_between_the_measured_ones_are_searched(simulated: Path) -> None:
     assert 8 == len(measured)
 
 
+def test_clocks_may_be_left_alone(simulated: Path, tables: Path) -> None:
+    """Then all runs where the largest backbone is fastest, at the point that static costs are of."""
+    from search.run import read_config
+
+    config = read_config(simulated / "run")
+    searched = launch.open_problem(config)
+    left = launch.open_problem(config.model_copy(update={"options": {**config.options, "clocks": "default"}}))
+    costs = left.costs  # type: ignore[attr-defined]
+    largest = left.space.largest()[None]
+    assert 1 == len(costs.settings)
+    assert "emc=1866 gpu=1300.5 mode=MAXN" == costs.settings[0].clocks_text
+    assert searched.static(largest)["energy_mj"] == left.static(largest)["energy_mj"]
+
+
 def test_a_simulated_search_cannot_be_verified(
     simulated: Path, tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
