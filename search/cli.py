@@ -425,6 +425,27 @@ def report(folder: Path) -> None:
     click.echo(str(folder / "report.html"))
 
 
+@group.command("compare")
+@click.argument("run_a", type=click.Path(path_type=Path))
+@click.argument("run_b", type=click.Path(path_type=Path))
+@click.option("--reference", default=1.1, show_default=True, type=click.FloatRange(min=1), metavar="X",
+              help="corner of the hypervolume, where the best of both fronts is 0 and their worst 1")  # fmt: skip
+@click.option("--at", multiple=True, type=float, metavar="X",
+              help="accuracy at which costs are compared; repeatable  [default: six that both reach]")  # fmt: skip
+@click.option("--designs", default=4, show_default=True, type=click.IntRange(min=1),
+              help="how many of each front are shown step by step, over the front")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
+def compare(run_a: Path, run_b: Path, reference: float, at: tuple[float, ...], designs: int, as_json: bool) -> None:
+    """Say which of two finished runs found the better front: hypervolume, ratio of dominance, gain at equal accuracy.
+
+    Runs whose objectives, target, evidence or data differ are refused.
+    """
+    from search import compare as comparing
+
+    found = comparing.compare(*comparing.open_sides(run_a, run_b, designs), reference=reference, at=at)
+    click.echo(found.to_json() if as_json else found.to_text())
+
+
 def _search(opened: Run, problem: Problem, workers: int | None, as_json: bool, reuse: Sequence[Path] = ()) -> None:
     """Search in an opened run folder, show how it gets on, say what was found."""
     from rich.console import Console

@@ -19,12 +19,14 @@ class Problem(Protocol):
     """A space, what is wanted of its points, and how a point becomes a Cascade. B = batch of candidates, G = genes.
 
     reference: one value per objective, in its unit, worse than any design that should count: the hypervolume's corner.
+    default_point: the operating point at which whole backbones are compared, an index into a Cascade's.
     """
 
     space: Space
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     reference: tuple[float, ...]
+    default_point: int
 
     def static(self, genes: np.ndarray) -> Mapping[str, np.ndarray]:
         """Table and size metrics of (B, G) whole backbones at the default setting, each (B,), vectorised, no task."""

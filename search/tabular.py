@@ -207,6 +207,19 @@ def perform(folder: Path, config: Config, table: Table, told: Callable[[int, flo
     return found
 
 
+def read_front(folder: Path, config: Config) -> Floats:
+    """(n, 2) value and cost of the front that such a run found; ConfigError where it is not through, or damaged."""
+    file = folder / "front.csv"
+    if not file.is_file():
+        raise ConfigError(f"{folder}: its search is not through; run: search resume {folder}")
+    wanted = (config.maximize, config.minimize)
+    names, rows = read_rows(file, set(wanted), f"columns {', '.join(wanted)}")
+    for name in wanted:
+        _has(file, names, name)
+    found = [[_number(row[name], f"{file}:{number}: {name}") for name in wanted] for number, row in rows]
+    return np.array(found).reshape(-1, 2)
+
+
 def is_tabular(folder: Path) -> bool:
     """Whether the folder holds such a run."""
     try:

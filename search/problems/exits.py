@@ -99,10 +99,10 @@ class Exits:
             ) from error
         # As HADAS does, backbones are compared where the board is fastest.
         largest = self.space.largest()[None]
-        self._default_point = int(self.costs.network(largest)["latency_ms"][:, 0].argmin())
+        self.default_point = int(self.costs.network(largest)["latency_ms"][:, 0].argmin())
         if options.clocks == "default":
-            self.costs = Costs.of(self.space, table, [settings[self._default_point]], needed)
-            self._default_point = 0
+            self.costs = Costs.of(self.space, table, [settings[self.default_point]], needed)
+            self.default_point = 0
         worst = {name: _MARGIN * float(values[0]) for name, values in self.static(largest).items()}
         worst |= {"accuracy": 0.0, "score": 0.0, "exits": len(self.space.positions) + 1.0}
         self.reference: tuple[float, ...] = tuple(worst[o.name] for o in self.objectives)
@@ -113,7 +113,7 @@ class Exits:
 
     def _at_default(self, values: np.ndarray) -> np.ndarray:
         # Bytes, (B,), are the same at every point.
-        return values[self._default_point] if values.ndim == 2 else values
+        return values[self.default_point] if values.ndim == 2 else values
 
     def tasks(self, genes: np.ndarray, *, exits: bool) -> list[Task]:
         """One `answers` task for each of (B, G) backbones."""

@@ -221,6 +221,29 @@ def test_extended_it_finds_what_more_generations_find(
         assert {f"reused from {finished.name}"} == {fact.worker for fact in store.facts()}
 
 
+def test_two_runs_compare_and_others_are_refused(
+    finished: Path, ready: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What front.csv holds, step by step; a run compares with itself, not with one of other objectives or none."""
+    assert 0 == search("compare", str(finished), str(finished), "--json", "--designs", "2")
+    said = json.loads(capsys.readouterr().out)
+    assert (1.0, {"a": 0.0, "b": 0.0}) == (said["hypervolume_ratio"], said["dominating"])
+    with (finished / "front.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    first = said["steps"][0]
+    assert rows[0]["design"] == first["design"]
+    assert float(rows[0]["accuracy"]) == pytest.approx(first["accuracy"]["exits"], rel=1e-5)
+    # One operating point: nothing was gained by clocks, and exits alone promise what the front says.
+    assert float(rows[0]["latency_ms"]) == pytest.approx(first["latency_ms"]["exits"], rel=1e-5)
+    assert first["latency_ms"]["clocks"] is None
+    assert 0 == search(*ready, "--objective", "energy", "--out", "more")
+    capsys.readouterr()
+    assert 2 == search("compare", str(finished), "more")
+    assert "objectives: accuracy, latency_ms → accuracy, latency_ms, energy_mj" in line(capsys)
+    assert 2 == search("compare", str(finished), "nowhere")
+    assert "is no run folder" in line(capsys)
+
+
 @pytest.mark.parametrize("outer", ["4x3", "3x1", "3", "3x", "x"])
 def test_only_generations_can_be_added(outer: str, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Else the search would have begun otherwise; nothing is changed."""

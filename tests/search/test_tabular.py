@@ -197,3 +197,19 @@ def test_another_search_is_not_overwritten(table: Path, tmp_path: Path, capsys: 
     copy.write_text(table.read_text() + "\n")
     assert 2 == search("resume", str(tmp_path / "out"))
     assert "has changed since the run began" in line(capsys)
+
+
+def test_two_ways_to_search_a_table_compare(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the columns that were searched; a folder without a front is told how to get one."""
+    words = ["--tabular", str(table), *COLUMNS, "--evaluations", "30"]
+    for strategy in ("predictor", "random"):
+        assert 0 == search("run", *words, "--strategy", strategy, "--out", str(tmp_path / strategy))
+    capsys.readouterr()
+    assert 0 == search("compare", str(tmp_path / "predictor"), str(tmp_path / "random"), "--json")
+    said = json.loads(capsys.readouterr().out)
+    assert ["strategy: predictor → random"] == said["differences"]
+    assert said["hypervolume_ratio"] > 1
+    assert {"latency_ms"} == set(said["gains"])
+    (tmp_path / "random" / "front.csv").unlink()
+    assert 2 == search("compare", str(tmp_path / "predictor"), str(tmp_path / "random"))
+    assert "search resume" in line(capsys)

@@ -39,6 +39,7 @@ class Toy:
         self.space = space or small_space()
         self.objectives: tuple[Objective, ...] = objectives(names)
         self.constraints: tuple[Constraint, ...] = ()
+        self.default_point = 0
         worst = {"accuracy": 0.0, "latency_ms": 2.0, "size_bytes": 100.0}
         self.reference = tuple(worst[o.name] for o in self.objectives)
 
