@@ -5,10 +5,11 @@ Every command imports what it needs when it runs, so that `search --help` answer
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -16,6 +17,7 @@ from hwbench import command
 from hwbench.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
+    from search.engine import Engine
     from search.problem import Problem
     from search.run import Run
 
@@ -37,6 +39,29 @@ def _limits(function: _F) -> _F:
         positive = click.FloatRange(min=0, min_open=True)
         function = click.option(option, metric, type=positive, metavar="X", help=text)(function)
     return function
+
+
+def _engine(function: _F) -> _F:
+    """Where tasks are computed: three options, which arrive as the engine they describe."""
+
+    @functools.wraps(function)
+    def opened(*, engine: str, address: str | None, workers: int | None, **given: Any) -> Any:
+        from search.launch import open_engine
+
+        return function(engine=open_engine(engine, workers=workers, address=address), **given)
+
+    options = [
+        click.option(
+            "--engine", default="local", show_default=True, help="local: processes of this machine; ray: a cluster"
+        ),
+        click.option("--address", help="of a running Ray cluster, such as auto  [default: start one on this machine]"),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=0),
+            help="tasks at a time; 0: compute in this process  [default: one a core]",
+        ),
+    ]
+    return cast(_F, functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), opened))
 
 
 @click.group(cls=command.Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -219,7 +244,7 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
 @click.option("--gamma", type=click.FloatRange(min=0), metavar="X",
               help="weight of dissimilar exits in --objective score  [default: 1]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same front")
-@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@_engine
 @click.option("--reuse", multiple=True, metavar="RUN", type=click.Path(path_type=Path),
               help="run folder; what it holds is not computed again where this search asks it, too")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="folder  [default: runs/OBJECTIVE-SPACE-TARGET-SEED]")
@@ -251,7 +276,7 @@ def run(
     gamma: float | None,
     clocks: str | None,
     backbones: tuple[str, ...],
-    workers: int | None,
+    engine: Engine,
     reuse: tuple[Path, ...],
     out: Path | None,
     as_json: bool,
@@ -308,14 +333,14 @@ def run(
     # Opened before the folder is made: what cannot be searched leaves nothing behind.
     problem = open_problem(config)
     with Run.start(out or Path("runs") / name, config) as opened:
-        _search(opened, problem, workers, as_json, reuse)
+        _search(opened, problem, engine, as_json, reuse)
 
 
 @group.command("resume")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@_engine
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-def resume(folder: Path, workers: int | None, as_json: bool) -> None:
+def resume(folder: Path, engine: Engine, as_json: bool) -> None:
     """Go on with the search in FOLDER; its front will be as if it had not been interrupted."""
     from search import tabular, tabular_command
     from search.launch import check_unchanged, open_problem
@@ -328,15 +353,15 @@ def resume(folder: Path, workers: int | None, as_json: bool) -> None:
     check_unchanged(config)
     problem = open_problem(config)
     with Run.start(folder, config) as opened:
-        _search(opened, problem, workers, as_json)
+        _search(opened, problem, engine, as_json)
 
 
 @group.command("extend")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--outer", required=True, metavar="PxG", help="backbones as the search now shall have, such as 64x14")
-@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@_engine
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-def extend(folder: Path, outer: str, workers: int | None, as_json: bool) -> None:
+def extend(folder: Path, outer: str, engine: Engine, as_json: bool) -> None:
     """Give the search in FOLDER more generations; its front will be as if it had been asked for so many at once."""
     from search.launch import extend as lengthen
     from search.launch import open_problem
@@ -345,7 +370,7 @@ def extend(folder: Path, outer: str, workers: int | None, as_json: bool) -> None
     config = lengthen(folder, outer)
     problem = open_problem(config)
     with Run.start(folder, config) as opened:
-        _search(opened, problem, workers, as_json)
+        _search(opened, problem, engine, as_json)
 
 
 @group.command("verify")
@@ -446,11 +471,10 @@ def compare(run_a: Path, run_b: Path, reference: float, at: tuple[float, ...], d
     click.echo(found.to_json() if as_json else found.to_text())
 
 
-def _search(opened: Run, problem: Problem, workers: int | None, as_json: bool, reuse: Sequence[Path] = ()) -> None:
+def _search(opened: Run, problem: Problem, engine: Engine, as_json: bool, reuse: Sequence[Path] = ()) -> None:
     """Search in an opened run folder, show how it gets on, say what was found."""
     from rich.console import Console
 
-    from search.engines import local
     from search.launch import perform
     from search.progress import Shown
     from search.reuse import Reusing
@@ -460,11 +484,11 @@ def _search(opened: Run, problem: Problem, workers: int | None, as_json: bool, r
         click.echo(f"{opened.folder}: finished before; nothing is overwritten, the store is only read again", err=True)
     try:
         with (
-            local.open(local.Options(workers=workers)) as computing,
-            Reusing(computing, reuse) as engine,
-            Shown(Console(stderr=True), opened.config.budget, engine.workers) as shown,
+            engine as computing,
+            Reusing(computing, reuse) as reusing,
+            Shown(Console(stderr=True), opened.config.budget, reusing.workers) as shown,
         ):
-            front = perform(opened, problem, engine, [shown])
+            front = perform(opened, problem, reusing, [shown])
     except KeyboardInterrupt as interruption:
         # hwbench.command prints the text: what was finished is in the store.
         raise KeyboardInterrupt(f"continue with: search resume {opened.folder}") from interruption

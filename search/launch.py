@@ -202,6 +202,17 @@ def perform(run: Run, problem: Problem, engine: Engine, watchers: Sequence[Watch
     return front
 
 
+def open_engine(name: str, *, workers: int | None, address: str | None) -> Engine:
+    """What computes the tasks; raises ConfigError for an engine that is unknown, or an option that it does not have."""
+    module = plugin.load("search.engines", name)
+    asked = {"workers": workers, "address": address}
+    try:
+        options = module.Options.model_validate({key: value for key, value in asked.items() if value is not None})
+    except ValidationError as error:
+        raise ConfigError(f"engine {name}: {explain(error, module.Options)}") from error
+    return cast(Engine, module.open(options))
+
+
 def open_problem(config: Config) -> Problem:
     """The problem that a run searches."""
     module = plugin.load("search.problems", config.problem)

@@ -11,28 +11,21 @@ import logging
 import multiprocessing
 import os
 import signal
-import time
-import traceback
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from hwbench.errors import DeviceError
-from hwbench.store import Result
 from search.engine import Done, Engine
-from search.task import Task, run
+from search.task import Task
+from search.worker import ONE_THREAD, Failure, answer, died, timed
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3
-# Read by BLAS and OpenMP when they are loaded, so they must stand in the environment before a worker starts.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _STOP_S = 2.0
 
 
@@ -41,13 +34,6 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     workers: int | None = Field(default=None, ge=0)
-
-
-class WorkerTraceback(Exception):
-    """The traceback of an error in a worker, as text: the cause of the error that is raised here."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
 
 
 @dataclass(slots=True)
@@ -75,11 +61,11 @@ class Local:
     def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
         """Each task with its result, as they come.
 
-        Raises the error of the first task that fails, and DeviceError for a task whose worker died ATTEMPTS times.
+        Raises the error of the first task that fails, and DeviceError for a task whose worker died too often.
         """
         if self.workers == 0:
             for given in tasks:
-                result, seconds = _timed(given)
+                result, seconds = timed(given)
                 yield Done(task=given, result=result, seconds=seconds, worker=f"pid {os.getpid()}")
             return
         waiting = deque(tasks)
@@ -91,15 +77,19 @@ class Local:
                     task = worker.open_task
                     assert task is not None
                     try:
-                        answer = worker.pipe.recv()
+                        found = worker.pipe.recv()
                     except (EOFError, OSError):
                         self._stop([worker])
-                        waiting.appendleft(_again(task, worker.process.exitcode, deaths))
+                        code = worker.process.exitcode
+                        end = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+                        died(task, end, deaths)
+                        logger.warning("a worker died (%s) with task %s %s; it is run again", end, task.kind, task.key)
+                        waiting.appendleft(task)
                         continue
                     worker.open_task = None
-                    if isinstance(answer, _Failure):
-                        raise answer.error()
-                    result, seconds = answer
+                    if isinstance(found, Failure):
+                        raise found.error()
+                    result, seconds = found
                     yield Done(task=task, result=result, seconds=seconds, worker=f"pid {worker.process.pid}")
         finally:
             # After an error nobody waits for what the others still compute.
@@ -147,35 +137,6 @@ def open(options: Options) -> Engine:
     return Local(len(os.sched_getaffinity(0)) if options.workers is None else options.workers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure:
-    """An exception on its way, in parts: unpickling a whole one would call its __init__ with the wrong arguments."""
-
-    kind: type[BaseException]
-    args: tuple[Any, ...]
-    state: dict[str, Any]
-    text: str
-
-    def error(self) -> BaseException:
-        error = self.kind.__new__(self.kind)
-        error.args = self.args
-        error.__dict__.update(self.state)
-        error.__cause__ = WorkerTraceback(self.text)
-        return error
-
-
-def _again(task: Task, exit_code: int | None, deaths: dict[int, int]) -> Task:
-    deaths[id(task)] = deaths.get(id(task), 0) + 1
-    end = f"signal {-exit_code}" if exit_code is not None and exit_code < 0 else f"exit code {exit_code}"
-    if deaths[id(task)] >= ATTEMPTS:
-        raise DeviceError(
-            f"task {task.kind} {task.key}: its worker died {ATTEMPTS} times (last: {end}); "
-            "is memory short? try fewer --workers, then `search resume`"
-        )
-    logger.warning("a worker died (%s) with task %s %s; it is run again", end, task.kind, task.key)
-    return task
-
-
 def _start() -> _Worker:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -183,7 +144,7 @@ def _start() -> _Worker:
     # The child inherits the blocked signal: Ctrl-C reaches the driver alone, which then stops its workers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
-        with _environment(_ONE_THREAD):
+        with _environment(ONE_THREAD):
             process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -198,31 +159,10 @@ def _work(pipe: Connection) -> None:
             task = pipe.recv()
         except EOFError:
             return
-        answer: tuple[Result, float] | _Failure
         try:
-            answer = _timed(task)
-        except Exception as error:
-            answer = _Failure(
-                kind=type(error),
-                args=error.args,
-                state=dict(getattr(error, "__dict__", {})),
-                text=traceback.format_exc(),
-            )
-        try:
-            pipe.send(answer)
+            pipe.send(answer(task))
         except BrokenPipeError:
             return
-        except Exception:
-            # The exception carries something that cannot travel: its text can.
-            assert isinstance(answer, _Failure)
-            name = f"{answer.kind.__name__}: {answer.args[0] if answer.args else ''}"
-            pipe.send(_Failure(kind=RuntimeError, args=(name,), state={}, text=answer.text))
-
-
-def _timed(task: Task) -> tuple[Result, float]:
-    start = time.perf_counter()
-    result = run(task)
-    return result, round(time.perf_counter() - start, 3)
 
 
 @contextlib.contextmanager
