@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,13 +70,17 @@ class Found:
             )
         genes = np.array(design.stages[0].genes, dtype=np.int16)
         cascade = self.problem.cascade(genes, result)
-        # Where exits may not stand early, the first of those that answered are not in the cascade.
-        positions = result.arrays["positions"].tolist()[-cascade.stages :]
-        placed, level = np.zeros(len(positions), dtype=bool), np.zeros(len(positions), dtype=np.uint8)
-        for stage in design.stages:
-            at = positions.index(stage.position)
-            placed[at] = True
-            if stage.threshold is not None:
-                level[at] = int(np.abs(cascade.levels[:, at] - np.float32(stage.threshold)).argmin())
-        point = cascade.settings[-1].index(design.stages[-1].setting)
-        return cascade, placed, level, np.array([point])
+        return cascade, *choice(cascade, result.arrays["positions"].tolist(), design)
+
+
+def choice(cascade: Cascade, answered: Sequence[int], design: Design) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A design as a choice on its cascade: placed (S,), level (S,), point (1,); answered: positions that answered."""
+    # Where exits may not stand early, the first of those that answered are not in the cascade.
+    positions = list(answered)[-cascade.stages :]
+    placed, level = np.zeros(len(positions), dtype=bool), np.zeros(len(positions), dtype=np.uint8)
+    for stage in design.stages:
+        at = positions.index(stage.position)
+        placed[at] = True
+        if stage.threshold is not None:
+            level[at] = int(np.abs(cascade.levels[:, at] - np.float32(stage.threshold)).argmin())
+    return placed, level, np.array([cascade.settings[-1].index(design.stages[-1].setting)])
