@@ -1,6 +1,6 @@
 """A phone that speaks the ADB wire protocol over TCP, for the real adb server to connect to.
 
-    python -m tests.doubles.adbd --root DIR [--path DIR] [--features shell_v2,cmd] [--unauthorized]
+    python -m tests.doubles.adbd --root DIR [--port N] [--path DIR] [--features shell_v2,cmd] [--unauthorized]
 
 prints its port, and runs what it is asked for real: commands in `sh` with the stand-ins of --path before the system's
 programs, files of the sync protocol below --root. Folders of --root hide those of the same name at the top of the file
@@ -352,6 +352,7 @@ async def main() -> None:
     """Serve until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--path", default="")
     parser.add_argument("--features", default="shell_v2,cmd")
     parser.add_argument("--unauthorized", action="store_true")
@@ -361,7 +362,7 @@ async def main() -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await Connection(phone, reader, writer).serve()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", asked.port)
     port = server.sockets[0].getsockname()[1]
     print(port, flush=True)
     commands = asyncio.StreamReader()

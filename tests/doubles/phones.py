@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from adbutils import AdbClient
+from adbutils import AdbClient, AdbError
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -58,16 +59,20 @@ class Server:
         self.client.disconnect(phone.serial)
 
     def kill(self) -> None:
-        """kill -9."""
-        if self._process is not None:
+        """kill -9; one that somebody started in its place is told to go."""
+        if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+            return
+        with contextlib.suppress(AdbError):  # none answers
+            self.client.server_kill()
 
     def __enter__(self) -> Server:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
         self.kill()
 
 
@@ -87,12 +92,12 @@ class Phone:
     ) -> None:
         (root / "data" / "local" / "tmp").mkdir(parents=True, exist_ok=True)
         self.root = root
-        argv = [sys.executable, "-m", "tests.doubles.adbd", "--root", str(root), "--features", features]
-        argv += ["--path", str(stand_ins)] if stand_ins else []
-        argv += ["--unauthorized"] if unauthorized else []
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(argv, cwd=_CHECKOUT, stdin=pipe, stdout=pipe, text=True)
-        self.serial = f"127.0.0.1:{self._line()}"
+        self._argv = [sys.executable, "-m", "tests.doubles.adbd", "--root", str(root), "--features", features]
+        self._argv += ["--path", str(stand_ins)] if stand_ins else []
+        self._argv += ["--unauthorized"] if unauthorized else []
+        self._process = self._started(port=0)
+        self._port = int(self._line())
+        self.serial = f"127.0.0.1:{self._port}"
 
     def __enter__(self) -> Phone:
         return self
@@ -129,7 +134,12 @@ class Phone:
     def kill(self) -> None:
         """kill -9: the daemon is gone, and with it the phone."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
+
+    def restart(self) -> None:
+        """After `kill`: the daemon is there again, at the same address."""
+        self._process = self._started(port=self._port)
+        self._line()
 
     def stall(self) -> None:
         """It neither answers nor hangs up, as labgrid's tests do to an exporter."""
@@ -138,6 +148,10 @@ class Phone:
     def resume(self) -> None:
         """It goes on."""
         self._process.send_signal(signal.SIGCONT)
+
+    def _started(self, *, port: int) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen([*self._argv, "--port", str(port)], cwd=_CHECKOUT, stdin=pipe, stdout=pipe, text=True)
 
     def _tell(self, line: str) -> None:
         assert "done" == self._ask(line)

@@ -1,10 +1,12 @@
-"""Link, daemon and agent killed over a real sshd: nothing lost, nothing twice, clocks back as found."""
+"""Link, daemon and agent killed over a real sshd and a real adb server.
+
+Nothing lost, nothing twice, clocks back as found.
+"""
 
 from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwbench import board as board_module
 from hwbench import hold, journal, round
 from hwbench.board import Board, open_board
 from hwbench.campaign import Progress, campaign
@@ -27,12 +30,12 @@ from hwbench.target import Target
 from hwbench.workload import Bundle
 from tests.doubles.campaigns import quick
 from tests.doubles.desks import clocks, desk, link_section, plug_in
+from tests.doubles.lost_boards import DOWN_S, BehindAdb, BehindSshd, LostBoard
 from tests.doubles.networks import matmul_bundle
-from tests.doubles.sshd import Sshd
+from tests.doubles.phones import Phone, Server
 
 _HOW = WindowSpec(warmup=1, min_runs=5, min_time_s=0.002, max_time_s=1.0)
 _METER = '[[meter]]\nkind = "files"\n[meter.rails]\ntotal = "file:{folder}/power"\n'
-_DOWN_S = 0.3
 
 
 def _point(**clocks_mhz: float) -> Setting:
@@ -48,47 +51,33 @@ def doubles(monkeypatch: pytest.MonkeyPatch) -> None:
     quick(monkeypatch)
     monkeypatch.setattr(round, "_QUIET_S", 0.0)
     monkeypatch.setattr(round, "IDLE_S", 0.1)
+    monkeypatch.setattr(board_module, "MIN_SAMPLES", 4)  # that idle power is read matters here, not what it is
     monkeypatch.setattr(hold, "_FIRST_PAUSE_S", 0.05)
 
 
+@pytest.fixture(params=["ssh", "adb"])
+def lost(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LostBoard]:
+    """This machine behind its sshd, then as a phone of an adb server of its own. No agent outlives the test."""
+    if request.param == "ssh":
+        board: LostBoard = BehindSshd(request.getfixturevalue("sshd"))
+        yield board
+        board.settle()
+        return
+    request.getfixturevalue("needs")("adb")
+    # A server that the link starts anew keeps its keys there.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with Server(tmp_path) as server, Phone(tmp_path / "phone") as phone:
+        server.meet(phone)
+        board = BehindAdb(server, phone)
+        yield board
+        board.settle()
+
+
 @pytest.fixture
-def remote(sshd: Sshd, tmp_path: Path) -> Iterator[Callable[[str], Target]]:
-    """This machine behind its sshd, with clocks that are files; sections may be added. No agent outlives the test."""
-    options = {key: value if isinstance(value, int) else str(value) for key, value in sshd.options().items()}
-    section = link_section("stepped", {"inner": "ssh", **options})
-    yield lambda more="": desk(tmp_path, links=[section], more=more)
-    while _restarts:
-        _restarts.pop().join()
-    end = time.monotonic() + 5
-    while _agents(tmp_path) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert _agents(tmp_path) == []
-
-
-_restarts: list[threading.Timer] = []
-
-
-class _Kills:
-    """The three ways to lose a board."""
-
-    def __init__(self, sshd: Sshd, folder: Path) -> None:
-        self._sshd, self._folder = sshd, folder
-
-    def link(self) -> None:
-        """The connection ends; the next one is taken."""
-        self._sshd.kill_connections()
-
-    def agent(self) -> None:
-        """The process dies, the connection stands."""
-        for pid in _agents(self._folder):
-            os.kill(pid, signal.SIGKILL)
-
-    def daemon(self) -> None:
-        """No connection is taken for a while."""
-        self._sshd.kill()
-        timer = threading.Timer(_DOWN_S, self._sshd.start)
-        timer.start()
-        _restarts.append(timer)
+def remote(lost: LostBoard, tmp_path: Path) -> Callable[[str], Target]:
+    """That board as a target with clocks that are files; sections may be added."""
+    section = link_section("stepped", {"inner": lost.kind, **lost.options})
+    return lambda more="": desk(tmp_path, links=[section], more=more)
 
 
 class _Killer:
@@ -119,20 +108,6 @@ class _Killer:
         self._armed = True
 
 
-def _agents(folder: Path) -> list[int]:
-    """Agents that run from the board's folder."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                command = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:  # it has ended
-                continue
-            if len(command) > 1 and command[1].startswith(f"{folder}/sshd/board/files/".encode()):
-                found.append(int(entry.name))
-    return found
-
-
 def _measure(
     board: Board, bundle: Bundle, settings: Sequence[Setting], store: Store, killer: _Killer, *, kills: int = 3
 ) -> None:
@@ -153,82 +128,77 @@ def _measure(
     assert set(Counter(window.cell for window in journal.windows(store)).values()) == {1}
 
 
-def _check_as_found(folder: Path) -> None:
+def _check_as_found(folder: Path, lost: LostBoard) -> None:
     assert clocks(folder) == ("10", "300")
-    assert not (folder / "sshd" / "board" / "restore.json").exists()
+    assert not (lost.folder / "restore.json").exists()
 
 
 @pytest.mark.parametrize(("step", "later"), [("push", 3), ("load", 1), ("window", 1), ("drop", 1), ("reply", 4)])
 def test_kill_inside_a_cell_repeats_only_that_cell(
-    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str, later: int
+    remote: Callable[[str], Target], lost: LostBoard, tmp_path: Path, step: str, later: int
 ) -> None:
-    """Connection, agent and sshd, each in another cell of one session."""
-    kills = _Kills(sshd, tmp_path)
+    """Connection, agent and daemon (and the adb server), each in another cell of one session."""
+    ways = lost.ways()
     # Let pass: the question who is there, and the control.
-    killer = _Killer([kills.link, kills.agent, kills.daemon], step, later)
+    killer = _Killer(ways, step, later)
+    sizes = [4 + 4 * i for i in range(len(ways) + 1)]
     with Store(tmp_path / "store.sqlite") as store, open_board(remote("")) as board:
-        _measure(board, matmul_bundle(tmp_path / "bundle", [4, 8, 16, 32]), _POINTS[:1], store, killer)
-    assert killer.killed == ["link", "agent", "daemon"]
-    _check_as_found(tmp_path)
+        _measure(board, matmul_bundle(tmp_path / "bundle", sizes), _POINTS[:1], store, killer, kills=len(ways))
+    assert killer.killed == [way.__name__ for way in ways]
+    _check_as_found(tmp_path, lost)
 
 
-def test_link_that_hangs_for_a_while_costs_nothing(remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path) -> None:
-    """SIGSTOP of sshd in three windows: the agent measures on, and its answers come when the link goes on."""
-
-    def hang() -> None:
-        sshd.stop()
-        timer = threading.Timer(_DOWN_S, sshd.go_on)
-        timer.start()
-        _restarts.append(timer)
-
-    killer = _Killer([hang] * 3, "window", later=1)
+def test_link_that_hangs_for_a_while_costs_nothing(
+    remote: Callable[[str], Target], lost: LostBoard, tmp_path: Path
+) -> None:
+    """SIGSTOP of the daemon in three windows: the agent measures on, and its answers come when the link goes on."""
+    killer = _Killer([lost.hang] * 3, "window", later=1)
     with Store(tmp_path / "store.sqlite") as store, open_board(remote("")) as board:
         _measure(board, matmul_bundle(tmp_path / "bundle", [4, 8, 16]), _POINTS[:1], store, killer)
         assert len(list(journal.sessions(store))) == 1
     assert killer.killed == ["hang"] * 3
-    _check_as_found(tmp_path)
+    _check_as_found(tmp_path, lost)
 
 
 @pytest.mark.parametrize("step", ["spawn", "hello", "idle", "bye", "write gpu", "read gpu"])
 def test_kill_around_the_cells_repeats_none(
-    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str
+    remote: Callable[[str], Target], lost: LostBoard, tmp_path: Path, step: str
 ) -> None:
     """While its clocks are set and its process starts or ends, in each of three sessions of one cell."""
     (tmp_path / "power").write_text("2000")
-    kills = _Kills(sshd, tmp_path)
-    killer = _Killer([kills.daemon, kills.agent, kills.link], step, later=1 if step in ("spawn", "hello", "bye") else 0)
+    killer = _Killer([lost.daemon, lost.agent, lost.link], step, later=1 if step in ("spawn", "hello", "bye") else 0)
     target = remote(_METER.format(folder=tmp_path) if step == "idle" else "")
     with Store(tmp_path / "store.sqlite") as store, open_board(target) as board:
         _measure(board, matmul_bundle(tmp_path / "bundle", [4]), _POINTS, store, killer)
     assert killer.killed == ["daemon", "agent", "link"]
-    _check_as_found(tmp_path)
+    _check_as_found(tmp_path, lost)
 
 
 @pytest.mark.parametrize("kind", ["link", "daemon"])
 @pytest.mark.parametrize("step", ["write restore.json.part", "run mv", "write mode"])
 def test_kill_while_the_first_clock_is_set(
-    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str, kind: str
+    remote: Callable[[str], Target], lost: LostBoard, tmp_path: Path, step: str, kind: str
 ) -> None:
     """The record is whole or it is not there, and then no clock was touched."""
-    killer = _Killer([getattr(_Kills(sshd, tmp_path), kind)], step)
+    killer = _Killer([getattr(lost, kind)], step)
     with Store(tmp_path / "store.sqlite") as store, open_board(remote("")) as board:
         _measure(board, matmul_bundle(tmp_path / "bundle", [4]), _POINTS[1:2], store, killer)
     assert killer.killed == [kind]
-    _check_as_found(tmp_path)
+    _check_as_found(tmp_path, lost)
 
 
 @pytest.mark.parametrize("kind", ["link", "daemon"])
 @pytest.mark.parametrize("step", ["run true", "read restore.json", "write gpu", "write mode", "run rm"])
 def test_kill_while_the_board_is_left(
-    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path, step: str, kind: str
+    remote: Callable[[str], Target], lost: LostBoard, tmp_path: Path, step: str, kind: str
 ) -> None:
     """Its clocks are put back all the same, before anybody else can have it."""
-    killer = _Killer([getattr(_Kills(sshd, tmp_path), kind)], step)
+    killer = _Killer([getattr(lost, kind)], step)
     with open_board(remote("")) as board:
         board.apply(_POINTS[1])
         board.link.at = killer
     assert killer.killed == [kind]
-    _check_as_found(tmp_path)
+    _check_as_found(tmp_path, lost)
 
 
 _DRIVER = """
@@ -247,8 +217,10 @@ with open_board(read_target(Path(sys.argv[1]))) as board:
 """
 
 
-def test_killed_driver_is_cleaned_up_after(remote: Callable[[str], Target], tmp_path: Path, root: Path) -> None:
-    """kill -9 of the host's side: sshd ends the shell that held the lock, and the next to open puts the clocks back."""
+def test_killed_driver_is_cleaned_up_after(
+    remote: Callable[[str], Target], lost: LostBoard, tmp_path: Path, root: Path
+) -> None:
+    """kill -9 of the host's side: the shell that held the lock ends, and the next to open puts the clocks back."""
     target = remote("")
     process = subprocess.Popen(
         [sys.executable, "-c", _DRIVER, str(tmp_path / "desk.toml"), str(root / "tests" / "doubles")],
@@ -268,17 +240,17 @@ def test_killed_driver_is_cleaned_up_after(remote: Callable[[str], Target], tmp_
     process.stdout.close()
     with open_board(target) as board:
         assert set(board.put_back) == {"gpu", "mode"}
-    _check_as_found(tmp_path)
+    _check_as_found(tmp_path, lost)
 
 
 @pytest.mark.slow
 def test_fifty_kills_at_random_moments_of_a_long_sweep(
-    remote: Callable[[str], Target], sshd: Sshd, tmp_path: Path
+    remote: Callable[[str], Target], lost: LostBoard, tmp_path: Path
 ) -> None:
     """200 cells, of which every fourth on average is met by a kill of any kind."""
     draw = random.Random(0)
     moments = sorted(draw.sample(range(199), 50))
-    kills = _Kills(sshd, tmp_path)
+    ways = lost.ways()
     reached = threading.Semaphore(0)
     killed = Counter[str]()
 
@@ -286,11 +258,11 @@ def test_fifty_kills_at_random_moments_of_a_long_sweep(
         for _ in moments:
             reached.acquire()
             time.sleep(draw.uniform(0.0, 0.05))
-            kill = draw.choice([kills.link, kills.agent, kills.daemon])
+            kill = draw.choice(ways)
             kill()
             killed[kill.__name__] += 1
-            if kill == kills.daemon:
-                time.sleep(2 * _DOWN_S)
+            if kill == lost.daemon:
+                time.sleep(2 * DOWN_S)
 
     class Watcher(_Killer):
         def kept(self, progress: Progress) -> None:
@@ -306,5 +278,5 @@ def test_fifty_kills_at_random_moments_of_a_long_sweep(
         _measure(board, matmul_bundle(tmp_path / "bundle", range(4, 54)), points, store, killer, kills=50)
         thread.join()
     assert killed.total() == 50
-    assert set(killed) == {"link", "agent", "daemon"}
-    _check_as_found(tmp_path)
+    assert set(killed) == {way.__name__ for way in ways}
+    _check_as_found(tmp_path, lost)

@@ -60,16 +60,21 @@ class TestAdb(LinkContract):
 
     def test_children_of_a_killed_process_die_with_it(self, link: Link) -> None:
         """The whole group is ended."""
-        pipe = link.spawn(["sh", "-c", "sleep 60 & echo $!; wait"], env={})
+        pipe = link.spawn(["sh", "-c", "sleep 600 & echo $!; wait"], env={})
         child = int(pipe.receive(10))
         pipe.close(0.1)
         assert _ends(child)
 
     def test_a_command_past_its_deadline_is_hung_up(self, link: Link) -> None:
         """A benchmark that nobody waits for must not heat the phone."""
-        with pytest.raises(TransientDeviceError, match="did not end within 1 s"):
-            link.run(["sh", "-c", f"echo $$ > {link.workdir()}/pid; exec sleep 60"], timeout_s=1.0)
-        assert _ends(int(link.read(link.workdir() + "/pid")))
+        file = link.workdir() + "/pid"
+        for deadline_s in (1, 5, 25):
+            link.write(file, b"")
+            with pytest.raises(TransientDeviceError, match=f"did not end within {deadline_s} s"):
+                link.run(["sh", "-c", f"echo $$ > {file}; exec sleep 600"], timeout_s=float(deadline_s))
+            if pid := link.read(file).strip():
+                break  # else this machine was too busy to start it in time
+        assert _ends(int(pid))
 
     def test_a_flood_is_cut_off(self, link: Link) -> None:
         """A device gone mad must not fill the host's memory."""
@@ -337,8 +342,9 @@ def _program(file: Path, text: str) -> None:
 
 
 def _ends(pid: int) -> bool:
-    """Whether a process ends soon: the signal has been sent, and dying takes its moment."""
-    for _ in range(200):
+    """Whether a process ends long before its time: the signal has been sent, and dying takes its moment."""
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
         try:
             if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
                 return True
