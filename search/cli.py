@@ -414,14 +414,13 @@ def verify(folder: Path, designs: int, sessions: int, repeats: int, allow_cpu_fa
 
 @group.command("test")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--workers", type=click.IntRange(min=0), help="processes; 0: compute in this one  [default: one a core]")
+@_engine
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-def test(folder: Path, workers: int | None, as_json: bool) -> None:
+def test(folder: Path, engine: Engine, as_json: bool) -> None:
     """What the designs of FOLDER do on `test`, which no search sees; writes FOLDER/test.csv. Needs no board."""
     from rich.console import Console
 
     from search import unseen
-    from search.engines import local
     from search.launch import check_unchanged
     from search.progress import counted
     from search.run import Run, read_config
@@ -430,10 +429,10 @@ def test(folder: Path, workers: int | None, as_json: bool) -> None:
     check_unchanged(config)
     with (
         Run.start(folder, config) as opened,
-        local.open(local.Options(workers=workers)) as engine,
+        engine as computing,
         counted(Console(stderr=True), "answering") as told,
     ):
-        rows = unseen.unseen(opened, engine, told)
+        rows = unseen.unseen(opened, computing, told)
         unseen.write(opened, rows)
     click.echo(unseen.to_json(rows) if as_json else unseen.to_text(rows))
 

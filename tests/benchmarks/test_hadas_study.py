@@ -165,10 +165,10 @@ def of_val(promises: Sequence[Promise], accuracy: str = "accuracy") -> np.ndarra
 
 def versus(a: np.ndarray, b: np.ndarray) -> str:
     measure = Measure.of([a, b])
-    volumes = [measure.hypervolume(x) for x in (a, b)]
+    ours, theirs = (measure.hypervolume(x) for x in (a, b))
     return (
-        f"{len(a)} and {len(b)} designs, hypervolume {volumes[0]:.4f} against {volumes[1]:.4f} ({100 * (volumes[0] / volumes[1] - 1):+.1f} %), "
-        f"ratio of dominance {100 * dominating(a, b):.0f} % against {100 * dominating(b, a):.0f} %"
+        f"{len(a)} and {len(b)} designs, hypervolume {ours:.4f} against {theirs:.4f} ({100 * (ours / theirs - 1):+.1f} "
+        f"%), ratio of dominance {100 * dominating(a, b):.0f} % against {100 * dominating(b, a):.0f} %"
     )
 
 
