@@ -19,7 +19,8 @@ class ShellPipe:
     """A process over the shell protocol, or over a plain stream where the device is too old for it.
 
     mark: of a plain stream: behind it stand the status and then the error stream; its input ends with the stream only.
-    pid: of the process's group; None until it is known.
+    pid: of the process's group; None until it is known.  started: when it was, as the kernel counts; "" = unknown.
+    gone: closed, and known to have ended or been killed.
     """
 
     def __init__(self, device: AdbDevice, stream: Stream, mark: str | None = None) -> None:
@@ -31,6 +32,8 @@ class ShellPipe:
         self._status: int | None = None
         self._ended = self._closed = False
         self.pid: int | None = None
+        self.started = ""
+        self.gone = False
 
     def send(self, line: bytes) -> None:
         """Write one line."""
@@ -89,22 +92,35 @@ class ShellPipe:
             if self._status is None and self.pid is not None:
                 self._kill(self.pid, 0.0 if self._mark is None else timeout_s)
                 self._drain(1.0)
+        self.gone = self.gone or self._status is not None
         self._closed = self._ended = True
         self._stream.close()
         return self._status
+
+    def end_left(self) -> None:
+        """Kill what could not be killed when this was closed, as the device was away; raises while it still is."""
+        if self._closed and not self.gone and self.pid is not None:
+            self._kill(self.pid, 0.0)
 
     def _kill(self, group: int, wait_s: float) -> None:
         """kill -9 what is left of the group after so many seconds."""
         tries = (
             f"i=0; while [ $i -lt {int(10 * wait_s)} ] && kill -0 -{group} 2>/dev/null; do sleep 0.1; i=$((i+1)); done"
         )
+        # By now its number may be another's: the device may have started anew.
+        same = f'read -r s </proc/{group}/stat; set -- ${{s##*) }}; [ "${{20}}" = {self.started} ] && '
+        kill = f"{same if self.started else ''}kill -9 -{group}; echo done"
         with self._device.talking("kill", _SMALL_S + wait_s) as end:
-            stream = self._device.open(f"exec:{tries}; kill -9 -{group} 2>/dev/null", end)
+            stream = self._device.open(f"exec:{{ {tries}; {kill}; }} 2>/dev/null", end)
+            said = b""
             try:
-                while stream.exchange(memoryview(b""))[0]:
-                    pass
+                while piece := stream.exchange(memoryview(b""))[0]:
+                    said += piece
             finally:
                 stream.close()
+            if b"done" not in said:
+                raise ConnectionError("the device closed the stream")
+        self.gone = True
 
     def _drain(self, timeout_s: float) -> None:
         """Throw away what still comes until the process has ended."""
@@ -149,3 +165,9 @@ class ShellPipe:
             self._status = int(found[1])
             self._errors.append(bytes(self._read[found.end() :]))
             del self._read[found.start() :]
+
+
+def start_of(stat: bytes) -> str:
+    """When a process started, from the end of its line in /proc (field 22 of 52, in ticks); "" where it is not told."""
+    fields = stat.rpartition(b") ")[2].split()
+    return fields[19].decode() if len(fields) > 19 and fields[19].isdigit() else ""

@@ -22,8 +22,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from hwbench.adb_device import CLOSE_STDIN, EXIT, STDERR, STDIN, STDOUT, AdbDevice, Packets, packet
-from hwbench.adb_pipe import ShellPipe
-from hwbench.errors import ConfigError, PermanentDeviceError, TransientDeviceError
+from hwbench.adb_pipe import ShellPipe, start_of
+from hwbench.errors import ConfigError, DeviceError, PermanentDeviceError, TransientDeviceError
 from hwbench.link import Completed, LinePipe
 
 _MOST_BYTES = 64 << 20
@@ -58,6 +58,7 @@ class AdbLink:
         self._options = options
         self._device = AdbDevice(host=options.host, port=options.port, serial=options.serial)
         self._su: list[str] | None = None
+        self._spawned: list[ShellPipe] = []
         self.python = options.python
 
     @property
@@ -71,7 +72,8 @@ class AdbLink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        with suppress(DeviceError):
+            self._end_left()
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", root: bool = False, timeout_s: float) -> Completed:
         """Run a command to its end; 127 when there is no such program."""
@@ -146,9 +148,11 @@ class AdbLink:
                 raise ConfigError(f"{name!r} is no name of an environment variable")
         program = shlex.quote(argv[0])
         assigned = "".join(f"{name}={shlex.quote(value)} " for name, value in env.items())
-        # adbd gives every service a session of its own, so this number is that of the process's group.
-        begin = f"command -v {program} >/dev/null || exit 127; echo $$; "
+        # adbd gives every service a session of its own, so this number is that of the process's group. When it
+        # started tells it later from a stranger of the same number.
+        begin = f'command -v {program} >/dev/null || exit 127; read -r s </proc/$$/stat || s=$$; echo "$s"; '
         command = f"{assigned}exec {shlex.join(argv)}"
+        self._end_left()
         with self._device.talking(f"starting {argv[0]}", _SMALL_S) as end:
             if "shell_v2" in self._device.features(end):
                 pipe = ShellPipe(self._device, self._device.open(f"shell,v2,raw:{begin}{command}", end))
@@ -158,18 +162,25 @@ class AdbLink:
                 told = f"( {command} ) 2>{errors}; echo {mark} $?; cat {errors}; rm -f {errors}"
                 pipe = ShellPipe(self._device, self._device.open(f"exec:{begin}{told}", end), mark)
         try:
-            number = pipe.receive(_SMALL_S)
+            number, _, stat = pipe.receive(_SMALL_S).partition(b" ")
         except TransientDeviceError:
             pipe.close(0.0)
             # A plain stream has no status before its mark, so it ends as one that is lost; ask again.
             if self.run(["sh", "-c", 'command -v "$1"', "sh", argv[0]], timeout_s=_SMALL_S).returncode == 0:
                 raise
-            number = b""
+            number = stat = b""
         if not number.isdigit():
             pipe.close(0.0)
             raise PermanentDeviceError(f"{self.name}: there is no program {argv[0]} on the device")
-        pipe.pid = int(number)
+        pipe.pid, pipe.started = int(number), start_of(stat)
+        self._spawned.append(pipe)
         return pipe
+
+    def _end_left(self) -> None:
+        """End what a lost link left running: it would be measured beside whatever is started next."""
+        for pipe in self._spawned:
+            pipe.end_left()
+        self._spawned = [pipe for pipe in self._spawned if not pipe.gone]
 
     def _run(self, command: str, stdin: bytes, end: float) -> Completed:
         stream = self._device.open(f"shell,v2,raw:{command}", end)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from hwbench.adb_pipe import ShellPipe
 from hwbench.errors import ConfigError, DeviceError, PermanentDeviceError, TransientDeviceError
 from hwbench.link import Link
 from hwbench.links import adb
@@ -252,6 +255,37 @@ class TestAccidents:
         with pytest.raises(TransientDeviceError, match="gone"):
             pipe.send(b"two")
         assert pipe.close(0.1) is None
+
+    def test_what_a_dead_daemon_left_running_is_ended_before_anything_else_starts(
+        self, link: Link, phone: Phone
+    ) -> None:
+        """An agent in a window hears no end of its input, and must not be measured beside the next."""
+        old = link.spawn(["sleep", "600"], env={})
+        phone.kill()
+        old.close(0.0)
+        assert Path(f"/proc/{old.pid}").exists()
+        phone.restart()
+        with suppress(TransientDeviceError):  # the server may not have noticed yet
+            link.run(["true"], timeout_s=20)
+        new = link.spawn(["cat"], env={})
+        assert _ends(old.pid)
+        new.send(b"one")
+        assert b"one" == new.receive(10)
+        new.close()
+
+    def test_a_stranger_of_the_same_number_is_left_alone(self, link: Link, phone: Phone) -> None:
+        """The device may have started anew since."""
+        old = link.spawn(["sleep", "600"], env={})
+        assert isinstance(old, ShellPipe)
+        old.started = str(int(old.started) + 1)
+        phone.kill()
+        old.close(0.0)
+        phone.restart()
+        link.spawn(["true"], env={}).close()
+        try:
+            assert Path(f"/proc/{old.pid}").exists()
+        finally:
+            os.kill(old.pid, signal.SIGKILL)
 
     def test_a_server_that_dies_is_started_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """And the network device looked up again."""
