@@ -245,6 +245,8 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
               help="weight of dissimilar exits in --objective score  [default: 1]")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="the same seed, the same front")
 @_engine
+@click.option("--from", "warm", metavar="RUN", type=click.Path(path_type=Path),
+              help="finished run whose front's backbones are the first population, whatever its target")  # fmt: skip
 @click.option("--reuse", multiple=True, metavar="RUN", type=click.Path(path_type=Path),
               help="run folder; what it holds is not computed again where this search asks it, too")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="folder  [default: runs/OBJECTIVE-SPACE-TARGET-SEED]")
@@ -277,6 +279,7 @@ def run(
     clocks: str | None,
     backbones: tuple[str, ...],
     engine: Engine,
+    warm: Path | None,
     reuse: tuple[Path, ...],
     out: Path | None,
     as_json: bool,
@@ -291,6 +294,8 @@ def run(
     if tabular is not None:
         from search import tabular_command
 
+        if warm is not None:
+            raise ConfigError("--from names a run whose backbones begin a search; a table is searched without")
         tabular_command.run(
             file=tabular, arch=arch, maximize=maximize, minimize=minimize, at_least=at_least, family=family,
             strategy=strategy, evaluations=evaluations, seed=seed, out=out, as_json=as_json,
@@ -325,6 +330,7 @@ def run(
         command=sys.argv,
         strategy="fixed" if backbones else strategy or "nested",
         backbones=backbones,
+        warm=warm,
         seed=seed,
         **asked,
     )

@@ -32,6 +32,7 @@ from search.problem import Problem
 from search.run import Config, Journal, Pinned, Run, Watcher, drive, read_config
 from search.strategy import Budget, Strategy
 from search.task import File, array_sha256
+from search.warm import first_backbones
 
 logger = logging.getLogger(__name__)
 
@@ -57,8 +58,9 @@ def configure(
     seed: int,
     command: Sequence[str],
     backbones: Sequence[str] = (),
+    warm: Path | None = None,
 ) -> Config:
-    """The config of a new run; backbones: of strategy `fixed`, as on the command line.
+    """The config of a new run; backbones: of strategy `fixed`, as on the command line; warm: a run to begin from.
 
     Raises ConfigError naming the nearest known name, or the command that makes a file.
     """
@@ -77,6 +79,13 @@ def configure(
         raise ConfigError("--strategy fixed and --backbone need each other: say which backbones get exits")
     if given:
         budget = replace(budget, outer_generations=1, outer_population=len(given), survivors=len(given))
+    started: dict[str, Any] = {"backbones": [list(genes) for genes in given]} if given else {}
+    if warm is not None:
+        if strategy != "nested":
+            raise ConfigError(
+                f"--from gives strategy nested its first backbones; strategy {strategy} has no use for them"
+            )
+        started = {"first": [list(genes) for genes in first_backbones(warm, found)]}
     return Config(
         version=commit() or "",
         command=command_line(command),
@@ -87,7 +96,7 @@ def configure(
         problem=problem,
         options=completed(options, board, read),
         strategy=strategy,
-        strategy_options={"backbones": [list(genes) for genes in given]} if given else {},
+        strategy_options=started,
         space=str(Path(space).resolve()) if space.endswith((".toml", ".json")) else found.name,
         space_sha256=found.digest(),
         target=board.name,

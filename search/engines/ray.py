@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import tempfile
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
@@ -29,6 +30,7 @@ from search.worker import ONE_THREAD, Failure, answer, died
 
 logger = logging.getLogger(__name__)
 
+_CONNECT_S = 5.0
 _WAIT_S = 0.5  # between two looks at how large the cluster is now
 _OURS = {"cpu": "CPU", "gpu": "GPU"}  # a resource's name in Ray, where it differs
 # What is raised where the process or the node that held a task or its result is gone.
@@ -121,17 +123,14 @@ class Ray:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         how: dict[str, Any] = {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))}
         if self._options.address is not None:
+            _check_answers(self._options.address)
             how = {"address": self._options.address}
         elif self._options.workers is not None:
             how["num_cpus"] = self._options.workers
         try:
             ray.init(**how, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError) as error:
-            first = str(error).partition("\n")[0]
-            raise ConfigError(
-                f"no Ray cluster answers at {self._options.address or 'this machine'} ({first}); "
-                "start one with `ray start --head`, or leave --address out"
-            ) from error
+            raise _silent(self._options.address or "this machine", str(error).partition("\n")[0]) from error
 
     def _submit(self, task: Task) -> Any:
         contents = {name: self._content(file) for name, file in task.files.items()}
@@ -155,6 +154,23 @@ class Ray:
 def open(options: Options) -> Engine:
     """The engine of these options."""
     return Ray(options)
+
+
+def _check_answers(address: str) -> None:
+    """Raise ConfigError where nobody listens at HOST:PORT; Ray itself would try for minutes, and talk meanwhile."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host:
+        return  # `auto`, `local`: told by a file on this machine
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise _silent(address, str(error)) from error
+
+
+def _silent(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        f"no Ray cluster answers at {address} ({why}); start one with `ray start --head`, or leave --address out"
+    )
 
 
 def _offered() -> dict[str, float]:

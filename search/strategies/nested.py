@@ -32,11 +32,15 @@ _ETA = 3.0
 
 
 class Options(BaseModel):
-    """crossover: share of matings that mix genes.  mutations: genes that mutate in a child, on average."""
+    """crossover: share of matings that mix genes.  mutations: genes that mutate in a child, on average.
+
+    first: genes of backbones with which the first generation begins; of more than it holds, as many, evenly taken.
+    """
 
     model_config = ConfigDict(extra="forbid")
     crossover: float = Field(default=0.9, ge=0, le=1)
     mutations: float = Field(default=1.0, gt=0)
+    first: tuple[tuple[int, ...], ...] = ()
 
 
 class Nested:
@@ -53,7 +57,7 @@ class Nested:
         genes = np.empty((0, len(problem.space.genes)), np.int16)
         costs = np.empty((0, len(problem.objectives)))
         fronts: dict[int, Front] = {}
-        fresh = draw(problem.space, budget.outer_population, known, rng, anchors=True)
+        fresh = self._first(problem.space, budget.outer_population, rng)
         for _ in range(budget.outer_generations):
             answers = yield problem.tasks(fresh, exits=False)
             known |= {tuple(row) for row in fresh.tolist()}
@@ -71,6 +75,14 @@ class Nested:
                 break
         assert self.front is not None
         return self.front
+
+    def _first(self, space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Up to n canonical points: those given, then the smallest and the largest, then random ones."""
+        given = np.array(self._options.first, np.int16).reshape(-1, len(space.genes))
+        rows = np.unique(np.linspace(0, len(given) - 1, min(n, len(given))).round().astype(int))
+        taken = space.canonical(given[rows]) if len(given) else given
+        known = {tuple(row) for row in taken.tolist()}
+        return np.concatenate([taken, draw(space, n - len(taken), known, rng, anchors=True)])
 
     def _children(
         self, space: Space, parents: np.ndarray, n: int, known: set[tuple[int, ...]], rng: np.random.Generator

@@ -53,6 +53,15 @@ def engine(cluster: Any) -> Iterator[Engine]:
         yield opened
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:port"])
+def test_an_address_where_nobody_listens_is_named(address: str) -> None:
+    """At once, with what to do."""
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=rf"no Ray cluster answers at {address} .*ray start --head"):
+        ray.open(ray.Options(address=address)).__enter__()  # type: ignore[attr-defined]
+    assert time.monotonic() - start < 10
+
+
 class TestRay(EngineContract):
     """Over both nodes."""
 
