@@ -222,6 +222,7 @@ class Space:
         columns = np.atleast_2d(genes).T
         n = columns.shape[1]
         out = np.empty((len(slots), n), dtype)
+        sizes = self.sizes
         for start in range(0, n, _CHUNK):
             part = np.ascontiguousarray(columns[:, start : start + _CHUNK], dtype=np.intp)
             # Layers of one stage depend on the same genes: their joint index is computed once.
@@ -230,7 +231,7 @@ class Space:
                 if slot.genes not in index:
                     joint = np.zeros(part.shape[1], np.intp)
                     for gene in slot.genes:
-                        joint *= self.sizes[gene]
+                        joint *= sizes[gene]
                         joint += part[gene]
                     index[slot.genes] = joint
                 np.take(table.ravel(), index[slot.genes], out=row[start : start + _CHUNK], mode="clip")

@@ -222,10 +222,13 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
 @click.option("--unit", help="processor, where the table has several  [default: the target's first]")
 @click.option("--precision", help="number format, where the table has several  [default: fp32 where there is]")
 @click.option("--threads", type=click.IntRange(min=1), help="threads, where the table has several")
-@click.option("--strategy", help="how to search: nested, random; a table: predictor, random  [default: the first]")
+@click.option("--strategy", help="how to search: nested, evolution (once-for-all's, with a predictor of "
+                                 "accuracy), random; a table: predictor, random  [default: the first]")  # fmt: skip
 @click.option("--backbone", "backbones", multiple=True, metavar="GENES",
               help="search exits and clocks of this backbone alone, or of several: smallest, largest, or genes such "
                    "as 2.0.1 of evaluations.csv")  # fmt: skip
+@click.option("--screen", type=click.IntRange(min=1), metavar="N",
+              help="of nested: of N children one is evaluated, which a predictor picks  [default: 1]")  # fmt: skip
 @click.option("--problem", default="exits", show_default=True, help="what to search: exits")
 @click.option("--budget", default="small", show_default=True,
               help="small (a minute for digits), medium, paper: as HADAS' configuration, 64x7 backbones and 50x7 "
@@ -312,8 +315,10 @@ def run(
         raise ConfigError(f"--simulate searches the table of {SIMULATOR}, not of {asked['backend']}; give one")
     if simulate:
         asked["backend"] = SIMULATOR
-    if backbones and (strategy or outer or survivors):
-        raise ConfigError("with --backbone no backbones are searched; leave --strategy, --outer and --survivors out")
+    if backbones and (strategy or outer or survivors or asked["screen"]):
+        raise ConfigError(
+            "with --backbone no backbones are searched; leave --strategy, --outer, --survivors and --screen out"
+        )
     given = {"latency_ms": latency_ms, "energy_mj": energy_mj, "size_bytes": size_bytes, "memory_bytes": memory_bytes}
     given |= {"accuracy": accuracy}
     if gamma is not None and "score" not in objectives:
@@ -493,7 +498,7 @@ def _search(opened: Run, problem: Problem, engine: Engine, as_json: bool, reuse:
             Reusing(computing, reuse) as reusing,
             Shown(Console(stderr=True), opened.config.budget, reusing.workers) as shown,
         ):
-            front = perform(opened, problem, reusing, [shown])
+            front = perform(opened, problem, reusing, [shown], shown.remark)
     except KeyboardInterrupt as interruption:
         # hwbench.command prints the text: what was finished is in the store.
         raise KeyboardInterrupt(f"continue with: search resume {opened.folder}") from interruption

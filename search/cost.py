@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -54,6 +54,13 @@ class Costs:
     call: Mapping[str, np.ndarray]
     layout: Mapping[str, np.ndarray]
     evidence: Mapping[str, Evidence]
+    _params: np.ndarray = field(init=False, repr=False)
+    _peaks: np.ndarray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        blocks = self.space.blocks
+        object.__setattr__(self, "_params", np.array([*(b.params for b in blocks), 0]))
+        object.__setattr__(self, "_peaks", np.array([*(b.peak_activation_count for b in blocks), 0]))
 
     @classmethod
     def of(cls, space: Space, table: LatencyTable, settings: Sequence[Setting], needed: Sequence[str]) -> Costs:
@@ -86,6 +93,18 @@ class Costs:
             call[metric] = np.array([part.call for part in parts]) + layout[metric] * classes
             evidence[metric] = join(origin)
         return cls(space=space, settings=tuple(settings), addend=addend, call=call, layout=layout, evidence=evidence)
+
+    def network_at(self, genes: np.ndarray, point: int) -> dict[str, np.ndarray]:
+        """Whole backbones (B, G) at one operating point, each metric (B,): one look-up for all."""
+        ids = self.space.block_ids(genes).T  # (slots, B); −1, nothing runs, reads the value that is appended
+        counts = np.array([[slot.count] for slot in self.space.slots])
+        found = {
+            m: self.call[m][point] + (np.append(a[point], 0.0)[ids] * counts).sum(axis=0)
+            for m, a in self.addend.items()
+        }
+        weights = (self._params[ids] * counts).sum(axis=0) * self._element_bytes
+        peak = self._peaks[ids].max(axis=0) * self._element_bytes
+        return found | {"size_bytes": weights, "memory_bytes": weights + peak}
 
     def network(self, genes: np.ndarray) -> dict[str, np.ndarray]:
         """Whole backbones (B, G), each in one call: metric -> (P, B); bytes do not depend on the point: (B,)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -25,13 +25,14 @@ from hwbench.target import SIMULATOR, Target
 from hwbench.target_file import find_target
 from models.space import Space, load_space
 from search.budgets import extended
-from search.engine import Engine
+from search.engine import Done, Engine
 from search.front import Front
 from search.objective import objectives as named
+from search.predictor import Learned
 from search.problem import Problem
-from search.run import Config, Journal, Pinned, Run, Watcher, drive, read_config
+from search.run import Config, Journal, Pinned, Run, Watcher, drive, read_config, write_whole
 from search.strategy import Budget, Strategy
-from search.task import File, array_sha256
+from search.task import File, Task, array_sha256
 from search.warm import first_backbones
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,11 @@ def configure(
     command: Sequence[str],
     backbones: Sequence[str] = (),
     warm: Path | None = None,
+    screen: int | None = None,
 ) -> Config:
     """The config of a new run; backbones: of strategy `fixed`, as on the command line; warm: a run to begin from.
+
+    screen: of strategy `nested`, as on the command line.
 
     Raises ConfigError naming the nearest known name, or the command that makes a file.
     """
@@ -77,6 +81,8 @@ def configure(
     given = dict.fromkeys(backbone(found, text) for text in backbones)
     if (strategy == "fixed") != bool(given):
         raise ConfigError("--strategy fixed and --backbone need each other: say which backbones get exits")
+    if screen is not None and strategy != "nested":
+        raise ConfigError(f"--screen is for strategy nested; {strategy} breeds no children that could be screened")
     if given:
         budget = replace(budget, outer_generations=1, outer_population=len(given), survivors=len(given))
     started: dict[str, Any] = {"backbones": [list(genes) for genes in given]} if given else {}
@@ -86,6 +92,8 @@ def configure(
                 f"--from gives strategy nested its first backbones; strategy {strategy} has no use for them"
             )
         started = {"first": [list(genes) for genes in first_backbones(warm, found)]}
+    if screen is not None:
+        started["screen"] = screen
     return Config(
         version=commit() or "",
         command=command_line(command),
@@ -196,8 +204,14 @@ def extend(folder: Path, outer: str) -> Config:
     return longer
 
 
-def perform(run: Run, problem: Problem, engine: Engine, watchers: Sequence[Watcher] = ()) -> Front:
-    """Search, or go on with the search, and write its files."""
+def perform(
+    run: Run,
+    problem: Problem,
+    engine: Engine,
+    watchers: Sequence[Watcher] = (),
+    remark: Callable[[str], None] = lambda _: None,
+) -> Front:
+    """Search, or go on with the search, and write its files. remark: told what a predictor was worth."""
     config = run.config
     strategy_module = plugin.load("search.strategies", config.strategy)
     strategy = cast(
@@ -205,8 +219,9 @@ def perform(run: Run, problem: Problem, engine: Engine, watchers: Sequence[Watch
         strategy_module.open(_options(strategy_module, config.strategy_options, f"strategy {config.strategy}")),
     )
     rng = np.random.default_rng(config.seed)
+    learning = Learning(strategy, run.folder / "predictor.csv", remark)
     with Journal(run.folder / "evaluations.csv") as journal:
-        front = drive(problem, strategy, config.budget, engine, run.store, rng, [journal, *watchers])
+        front = drive(problem, strategy, config.budget, engine, run.store, rng, [journal, learning, *watchers])
     run.finish(front)
     return front
 
@@ -220,6 +235,41 @@ def open_engine(name: str, *, workers: int | None, address: str | None) -> Engin
     except ValidationError as error:
         raise ConfigError(f"engine {name}: {explain(error, module.Options)}") from error
     return cast(Engine, module.open(options))
+
+
+class Learning:
+    """predictor.csv: what a strategy's predictor was worth in each generation, where it has one; a watcher.
+
+    rank_correlation: Spearman's, of what was predicted before an evaluation and what was then measured.
+    """
+
+    def __init__(self, strategy: Strategy, file: Path, remark: Callable[[str], None]) -> None:
+        self._strategy = strategy
+        self._file = file
+        self._remark = remark
+        self._told = 0
+
+    def asked(self, n: int, tasks: Sequence[Task], known: int) -> None:
+        """Nothing to note yet."""
+
+    def answered(self, done: Done) -> None:
+        """Nothing to note: the strategy learns whole batches."""
+
+    def heard(self, n: int, tasks: Sequence[Task], front: Front | None) -> None:
+        """Note what the strategy has learned since."""
+        # Most strategies have no predictor, so it is no part of their contract.
+        learned: Sequence[Learned] = getattr(self._strategy, "learned", ())
+        if len(learned) == self._told:
+            return
+        for one in learned[self._told :]:
+            told = "unknown" if one.rank_correlation is None else f"{one.rank_correlation:.3f}"
+            self._remark(f"predictor of {one.trained_on} backbones: rank correlation {told} on the next {one.asked}")
+        self._told = len(learned)
+        rows = [
+            f"{one.trained_on},{one.asked},{'' if one.rank_correlation is None else repr(one.rank_correlation)}"
+            for one in learned
+        ]
+        write_whole(self._file, "\n".join(["trained_on,asked,rank_correlation", *rows]) + "\n")
 
 
 def open_problem(config: Config) -> Problem:

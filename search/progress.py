@@ -82,6 +82,10 @@ class Shown:
             sort = _sort(tasks[0]) if tasks else "nothing"
             self._console.print(f"batch {n}, {sort}: {self._now()}", highlight=False, soft_wrap=True)
 
+    def remark(self, text: str) -> None:
+        """A line of its own, beside the bar."""
+        self._console.print(text, highlight=False, soft_wrap=True)
+
     def _now(self) -> str:
         said = [f"{self._count}/{self._total} evaluations"]
         if self._hypervolume is not None:

@@ -8,6 +8,8 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 from pydantic import ConfigDict
+from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
+from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from hwbench.store import Result
 from models.space import Space
@@ -97,3 +99,12 @@ def inner_searches(
         designs = [problem.design(g, task, cascade, *one) for one in zip(*choice, strict=True)]
         fronts.append(Front.of(problem.objectives, problem.reference, Promise.of(cascade, *choice, designs)))
     return fronts
+
+
+def ranked(costs: np.ndarray) -> list[int]:
+    """Rows of (n, M) costs, best first: by non-dominated front, inside a front by crowding, the emptier place first."""
+    order: list[int] = []
+    for front in NonDominatedSorting().do(costs) if len(costs) else []:
+        crowding = get_crowding_function("cd").do(costs[front])
+        order += front[np.argsort(-crowding, kind="stable")].tolist()
+    return order

@@ -7,6 +7,7 @@ Weights, lengths and noise are the most probable ones, under weak priors (Rasmus
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,8 @@ class Surrogate:
     """
 
     def __init__(self, features: Sequence[npt.ArrayLike]) -> None:
-        self._groups = [_scaled(np.asarray(f, np.float64)) for f in features]
+        self._scales = [_Scale.of(np.asarray(f, np.float64)) for f in features]
+        self._groups = self._scaled(features)
         n = len(self._groups[0])
         some = np.unique(np.linspace(0, n - 1, min(n, _SAMPLE)).astype(int))
         lengths = [0.5 * np.log(_median(_squares(g[some], g[some]))) for g in self._groups]
@@ -66,6 +68,26 @@ class Surrogate:
         variance = np.exp(self._theta[:-1:2]).sum() - (self._cross * solved).sum(0) + self._noise
         return self._mean + self._scale * mean, self._scale * np.sqrt(np.maximum(variance, self._noise))
 
+    def mean_at(self, features: Sequence[npt.ArrayLike]) -> Floats:
+        """(n,) mean at other points, groups of (n, F) in the scale of the first ones."""
+        mean: Floats = self._mean + self._scale * (self._cross_to(features) @ self._pull)
+        return mean
+
+    def at(self, features: Sequence[npt.ArrayLike]) -> tuple[Floats, Floats]:
+        """Mean and standard deviation (n,) at other points, noise included."""
+        cross = self._cross_to(features)
+        solved = cho_solve((self._lower, True), cross.T)
+        variance = np.exp(self._theta[:-1:2]).sum() - (cross.T * solved).sum(0) + self._noise
+        return self._mean + self._scale * (cross @ self._pull), self._scale * np.sqrt(np.maximum(variance, self._noise))
+
+    def _scaled(self, features: Sequence[npt.ArrayLike]) -> list[Floats]:
+        return [scale(np.asarray(f, np.float64)) for scale, f in zip(self._scales, features, strict=True)]
+
+    def _cross_to(self, features: Sequence[npt.ArrayLike]) -> Floats:
+        """(n, k) likeness of other points and the known ones."""
+        pairs = zip(self._scaled(features), self._groups, strict=True)
+        return self._kernel([_squares(there, here[self._known]) for there, here in pairs], self._theta)
+
     @property
     def _noise(self) -> float:
         return float(np.exp(self._theta[-1])) + _JITTER
@@ -87,13 +109,26 @@ class Surrogate:
         return float(fit + 0.5 * (((theta - self._prior) / self._spread) ** 2).sum())
 
 
-def _scaled(features: Floats) -> Floats:
-    """Features that vary, each with deviation 1, divided so that a group's distances do not grow with its size."""
-    varying = features[:, features.std(0) > 0]
-    if not varying.shape[1]:
-        return np.zeros((len(features), 1))
-    scaled: Floats = (varying - varying.mean(0)) / varying.std(0) / np.sqrt(varying.shape[1])
-    return scaled
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Scale:
+    """Makes features that vary have deviation 1, divided so that a group's distances do not grow with its size."""
+
+    varying: npt.NDArray[np.bool_]
+    mean: Floats
+    divisor: Floats
+
+    @classmethod
+    def of(cls, features: Floats) -> _Scale:
+        deviation = features.std(0)
+        varying = deviation > 0
+        divisor = deviation[varying] * np.sqrt(max(int(varying.sum()), 1))
+        return cls(varying=varying, mean=features.mean(0)[varying], divisor=divisor)
+
+    def __call__(self, features: Floats) -> Floats:
+        if not self.varying.any():
+            return np.zeros((len(features), 1))
+        scaled: Floats = (features[:, self.varying] - self.mean) / self.divisor
+        return scaled
 
 
 def _squares(a: Floats, b: Floats) -> Floats:

@@ -109,11 +109,7 @@ class Exits:
 
     def static(self, genes: np.ndarray) -> Mapping[str, np.ndarray]:
         """Metrics of (B, G) whole backbones at the operating point that runs the largest one fastest, each (B,)."""
-        return {name: self._at_default(values) for name, values in self.costs.network(genes).items()}
-
-    def _at_default(self, values: np.ndarray) -> np.ndarray:
-        # Bytes, (B,), are the same at every point.
-        return values[self.default_point] if values.ndim == 2 else values
+        return self.costs.network_at(genes, self.default_point)
 
     def tasks(self, genes: np.ndarray, *, exits: bool) -> list[Task]:
         """One `answers` task for each of (B, G) backbones."""

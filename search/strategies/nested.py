@@ -17,13 +17,13 @@ from pymoo.core.problem import Problem as Bounds
 from pymoo.operators.crossover.ux import UX
 from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
-from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from models.space import Space
 from search.front import Front
+from search.objective import ACCURACY, static
+from search.predictor import LEAST, Learned, Predictor
 from search.problem import Problem
-from search.strategy import Budget, Dialogue, Strategy, draw, inner_searches, static_costs
+from search.strategy import Budget, Dialogue, Strategy, draw, inner_searches, ranked, static_costs
 
 # Mating inside a small space yields known children again and again; then random points fill the generation.
 _TRIES = 20
@@ -35,33 +35,42 @@ class Options(BaseModel):
     """crossover: share of matings that mix genes.  mutations: genes that mutate in a child, on average.
 
     first: genes of backbones with which the first generation begins; of more than it holds, as many, evenly taken.
+    screen: children bred for each one that is evaluated; a predictor of accuracy, trained on the evaluations so far,
+    says which (as LINAS does); 1 = all are evaluated.
     """
 
     model_config = ConfigDict(extra="forbid")
     crossover: float = Field(default=0.9, ge=0, le=1)
     mutations: float = Field(default=1.0, gt=0)
     first: tuple[tuple[int, ...], ...] = ()
+    screen: int = Field(default=1, ge=1)
 
 
 class Nested:
-    """The outer NSGA-II; front is the archive so far."""
+    """The outer NSGA-II; front is the archive so far, learned what the predictor was worth each time."""
 
     def __init__(self, options: Options) -> None:
         self.front: Front | None = None
+        self.learned: list[Learned] = []
         self._options = options
 
     def search(self, problem: Problem, budget: Budget, rng: np.random.Generator) -> Dialogue:
         """Generations of backbones; returns the archive of all inner fronts."""
-        self.front = None
+        self.front, self.learned = None, []
         known: set[tuple[int, ...]] = set()
         genes = np.empty((0, len(problem.space.genes)), np.int16)
-        costs = np.empty((0, len(problem.objectives)))
+        costs = np.empty((0, len(static(problem.objectives))))
+        accuracy = np.empty(0)
+        predictor = Predictor(problem.space)
         fronts: dict[int, Front] = {}
         fresh = self._first(problem.space, budget.outer_population, rng)
         for _ in range(budget.outer_generations):
             answers = yield problem.tasks(fresh, exits=False)
+            measured = np.array([answer.values[ACCURACY.name] for answer in answers])
+            if predictor.trained_on:
+                self.learned.append(Learned.of(predictor.trained_on, predictor.predict(fresh)[0], measured))
             known |= {tuple(row) for row in fresh.tolist()}
-            genes = np.concatenate([genes, fresh])
+            genes, accuracy = np.concatenate([genes, fresh]), np.concatenate([accuracy, measured])
             costs = np.concatenate([costs, static_costs(problem, fresh, answers)])
 
             chosen = [i for i in ranked(costs) if i not in fronts][: budget.survivors]
@@ -70,7 +79,12 @@ class Nested:
             self.front = _merged(list(fronts.values()))
 
             order = second_ranking(costs, fronts, self.front)[: budget.outer_population]
-            fresh = self._children(problem.space, genes[order], budget.outer_population, known, rng)
+            screened = self._options.screen > 1 and len(genes) >= LEAST
+            bred = budget.outer_population * (self._options.screen if screened else 1)
+            fresh = self._children(problem.space, genes[order], bred, known, rng)
+            if screened:
+                predictor.fit(genes, accuracy)
+                fresh = fresh[promising(problem, predictor, fresh)[: budget.outer_population]]
             if not len(fresh):
                 break
         assert self.front is not None
@@ -115,13 +129,16 @@ def open(options: Options) -> Strategy:
     return Nested(options)
 
 
-def ranked(costs: np.ndarray) -> list[int]:
-    """Rows of (n, M) costs, best first: by non-dominated front, inside a front by crowding, the emptier place first."""
-    order: list[int] = []
-    for front in NonDominatedSorting().do(costs) if len(costs) else []:
-        crowding = get_crowding_function("cd").do(costs[front])
-        order += front[np.argsort(-crowding, kind="stable")].tolist()
-    return order
+def promising(problem: Problem, predictor: Predictor, genes: np.ndarray) -> list[int]:
+    """Rows of (n, G) backbones, best first: by what the predictor hopes of them and what the table says they cost.
+
+    Hope is the mean and one standard deviation: of two alike the less known one is worth more.
+    """
+    if not len(genes):
+        return []
+    mean, deviation = predictor.predict(genes)
+    metrics = {**problem.static(genes), ACCURACY.name: mean + deviation}
+    return ranked(np.stack([o.as_cost(metrics[o.name]) for o in static(problem.objectives)], axis=1))
 
 
 def second_ranking(costs: np.ndarray, fronts: Mapping[int, Front], archive: Front) -> list[int]:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from search.front import Front
-from search.strategies import nested, random
+from search.objective import Constraint, by_metric
+from search.predictor import Predictor
+from search.strategies import evolution, nested, random
 from search.strategy import Budget, Strategy, draw
 from search.task import Task, run
 from tests.search.toy import BUDGET, Toy, small_space
@@ -35,7 +37,18 @@ def backbones(batches: list[list[Task]], *, exits: bool) -> list[list[tuple[int,
     return [[tuple(t.args["genes"]) for t in b] for b in batches if b[0].args.get("exits") is exits]
 
 
-@pytest.mark.parametrize("open_", [opened, lambda: random.open(random.Options())], ids=["nested", "random"])
+def screening() -> Strategy:
+    return nested.open(nested.Options(screen=4))
+
+
+def evolving() -> Strategy:
+    return evolution.open(evolution.Options(levels=3, generations=10, population=12))
+
+
+@pytest.mark.parametrize(
+    "open_", [opened, screening, evolving, lambda: random.open(random.Options())],
+    ids=["nested", "screened", "evolution", "random"],
+)  # fmt: skip
 class TestEveryStrategy:
     """What holds for a guided search and for its baseline."""
 
@@ -133,3 +146,36 @@ def test_drawing_stops_at_the_end_of_the_space(rng: np.random.Generator) -> None
     assert (5, 3) == (len(first), len(rest))
     assert not known & {tuple(g) for g in rest.tolist()}
     assert (0, 3) == draw(space, 5, known | {tuple(g) for g in rest.tolist()}, rng).shape
+
+
+@pytest.mark.parametrize("open_", [screening, evolving], ids=["screened", "evolution"])
+def test_a_predictor_is_held_against_what_was_measured(open_: type) -> None:
+    """In each generation but the first: it learned from all before, and was asked about those that came."""
+    strategy = open_()
+    played(strategy, Toy(small_space(24)), replace(BUDGET, outer_generations=4, outer_population=10), 3)
+    assert [(10, 10), (20, 10), (30, 10)] == [(one.trained_on, one.asked) for one in strategy.learned]
+    assert all(one.rank_correlation is None or -1 <= one.rank_correlation <= 1 for one in strategy.learned)
+    # Played again, the strategy begins anew.
+    again = open_()
+    played(again, Toy(small_space(24)), replace(BUDGET, outer_generations=4, outer_population=10), 3)
+    assert strategy.learned == again.learned
+
+
+def test_screening_prefers_what_is_predicted_better_at_no_more_cost() -> None:
+    """Of two children that cost alike the one that resembles the good ones."""
+    problem = Toy(small_space(6))
+    genes = problem.space.sample(60, np.random.default_rng(0))
+    predictor = Predictor(problem.space)
+    predictor.fit(genes, genes[:, 0].astype(float))
+    low, high = np.array([0, 2, 2], np.int16), np.array([4, 0, 2], np.int16)  # both have equal parameters
+    assert problem.space.params(low[None]) == problem.space.params(high[None])
+    assert [1, 0] == nested.promising(problem, predictor, np.stack([low, high]))
+
+
+def test_evolution_keeps_the_user_s_limit_on_the_network_itself() -> None:
+    """Backbones that are found, not drawn, cost no more than the limit on a design."""
+    problem = Toy(small_space(24))
+    problem.constraints = (Constraint(objective=by_metric("latency_ms"), limit=0.6),)
+    batches, _ = played(evolving(), problem, replace(BUDGET, outer_population=8), 1)
+    for generation in backbones(batches, exits=False)[1:]:
+        assert (problem.static(np.array(generation))["latency_ms"] <= 0.6).all()

@@ -1,0 +1,116 @@
+"""Evolution over a table and a predictor of accuracy, after once-for-all (H. Cai et al., ICLR 2020).
+
+The first generation is drawn and evaluated. Then, each time, a predictor learns from all evaluations so far, networks
+evolve under limits on their cost that are spread from the cheapest one to the user's limit (or to the largest), and
+the best of each are evaluated; two generations are once-for-all's search, more refine the predictor where it matters.
+A limit binds the network as it stands, before exits; survivors get exits and an inner search as with `nested`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from threadpoolctl import threadpool_limits
+
+from search.evolve import Evolution, evolve
+from search.front import Front
+from search.objective import ACCURACY, static
+from search.predictor import LEAST, Learned, Predictor
+from search.problem import Problem
+from search.strategy import Budget, Dialogue, Strategy, draw, inner_searches, ranked, static_costs
+
+
+class Options(BaseModel):
+    """levels: limits that evolve side by side.  generations, population: of each, all of them predicted only."""
+
+    model_config = ConfigDict(extra="forbid")
+    levels: int = Field(default=8, ge=1)
+    generations: int = Field(default=200, ge=1)
+    population: int = Field(default=100, ge=4)
+
+
+class Evolving:
+    """The strategy; front is the archive so far, learned what the predictor was worth each time."""
+
+    def __init__(self, options: Options) -> None:
+        self.front: Front | None = None
+        self.learned: list[Learned] = []
+        self._options = options
+
+    def search(self, problem: Problem, budget: Budget, rng: np.random.Generator) -> Dialogue:
+        """Generations of backbones; returns the archive of all inner fronts."""
+        self.front, self.learned = None, []
+        known: set[tuple[int, ...]] = set()
+        genes = np.empty((0, len(problem.space.genes)), np.int16)
+        costs = np.empty((0, len(static(problem.objectives))))
+        accuracy = np.empty(0)
+        searched: set[int] = set()
+        predictor = Predictor(problem.space)
+        fresh = draw(problem.space, budget.outer_population, known, rng, anchors=True)
+        for _ in range(budget.outer_generations):
+            answers = yield problem.tasks(fresh, exits=False)
+            measured = np.array([answer.values[ACCURACY.name] for answer in answers])
+            if predictor.trained_on:
+                self.learned.append(Learned.of(predictor.trained_on, predictor.predict(fresh)[0], measured))
+            known |= {tuple(row) for row in fresh.tolist()}
+            genes, accuracy = np.concatenate([genes, fresh]), np.concatenate([accuracy, measured])
+            costs = np.concatenate([costs, static_costs(problem, fresh, answers)])
+
+            chosen = [i for i in ranked(costs) if i not in searched][: budget.survivors]
+            found = yield from inner_searches(problem, budget, genes[chosen], rng)
+            searched |= set(chosen)
+            self.front = found[0].merge(*found[1:]) if self.front is None else self.front.merge(*found)
+
+            fresh = np.empty((0, genes.shape[1]), np.int16)
+            if len(genes) >= LEAST:
+                predictor.fit(genes, accuracy)
+                fresh = self._evolved(problem, predictor, budget.outer_population, known, rng)
+            taken = known | {tuple(row) for row in fresh.tolist()}
+            fresh = np.concatenate([fresh, draw(problem.space, budget.outer_population - len(fresh), taken, rng)])
+            if not len(fresh):
+                break
+        assert self.front is not None
+        return self.front
+
+    def _evolved(
+        self, problem: Problem, predictor: Predictor, n: int, known: set[tuple[int, ...]], rng: np.random.Generator
+    ) -> np.ndarray:
+        """(≤ n, G) networks that are new: the best of each limit, then the second best, and so on."""
+        names = [o.name for o in static(problem.objectives) if o.sense == "min"]
+        names += [c.objective.name for c in problem.constraints if c.objective.name not in (*names, "exits", "score")
+                  and c.objective.sense == "min"]  # fmt: skip
+
+        def cost(networks: np.ndarray) -> np.ndarray:
+            told = problem.static(networks)
+            return np.stack([told[name] for name in names], axis=1)
+
+        how = Evolution(generations=self._options.generations, population=self._options.population)
+        limits = self._limits(problem, names)
+        # One thread, as in the predictor: a resumed search replays every bit.
+        with threadpool_limits(1):
+            found = evolve(problem.space, cost, predictor.score, limits, rng, how)
+        picked: dict[tuple[int, ...], None] = {}
+        for place in range(found.genes.shape[1]):
+            for row, score in zip(found.genes[:, place].tolist(), found.score[:, place], strict=True):
+                if np.isfinite(score) and tuple(row) not in known and len(picked) < n:
+                    picked[tuple(row)] = None
+        return np.array(list(picked), np.int16).reshape(-1, found.genes.shape[2])
+
+    def _limits(self, problem: Problem, names: list[str]) -> np.ndarray:
+        """(L, C): each level limits one cost, in turns, in equal ratios; the user's limits hold on all of them."""
+        ends = np.stack([problem.space.smallest(), problem.space.largest()])
+        told = problem.static(ends)
+        low, high = (np.array([told[name][end] for name in names], np.float64) for end in (0, 1))
+        given = {c.objective.name: c.limit for c in problem.constraints}
+        most = np.array([given.get(name, top) for name, top in zip(names, high, strict=True)])
+        limits = np.tile(most, (self._options.levels, 1))
+        places = np.linspace(0, 1, self._options.levels + 1)[1:]
+        for level, place in enumerate(places):
+            c = level % len(names)
+            limits[level, c] = most[c] if most[c] <= low[c] else low[c] * (most[c] / low[c]) ** place
+        return limits
+
+
+def open(options: Options) -> Strategy:
+    """The strategy with these options."""
+    return Evolving(options)
