@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwbench.errors import ConfigError
+from models import shared_batch
 
 
 def cut(tensor: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
@@ -52,6 +53,7 @@ def normalise(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
     """Apply the leading part of a batch normalisation; in training its running statistics follow in that part only.
 
     With momentum None they are the plain mean of all batches since `reset_running_stats`, as torch has it.
+    Where several processes share a batch, its statistics are those of the whole.
     """
     n = x.shape[1]
     mean, var = layer.running_mean, layer.running_var
@@ -61,6 +63,13 @@ def normalise(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
         layer.num_batches_tracked.add_(1)
         if layer.momentum is None:
             share = 1.0 / float(layer.num_batches_tracked)
+    if layer.training and shared_batch.shared():
+        now, spread, count = shared_batch.statistics(x)
+        with torch.no_grad():
+            mean[:n].lerp_(now, share)
+            var[:n].lerp_(spread * (count / (count - 1)), share)
+        factor = layer.weight[:n] * torch.rsqrt(spread + layer.eps)
+        return (x - now[:, None, None]) * factor[:, None, None] + layer.bias[:n, None, None]
     return F.batch_norm(x, mean[:n], var[:n], layer.weight[:n], layer.bias[:n], layer.training, share, layer.eps)
 
 

@@ -116,7 +116,10 @@ def train(
     exits: bool,
     checkpoint: Path | None,
 ) -> None:
-    """Train the supernet of a space. Goes on where an equal training was interrupted."""
+    """Train the supernet of a space. Goes on where an equal training was interrupted.
+
+    By several processes, or on GPUs: torchrun --nproc-per-node 2 -m search.cli train …
+    """
     from rich.console import Console
 
     from hwbench.provenance import command_line
@@ -152,6 +155,8 @@ def train(
         raise KeyboardInterrupt(
             f"continue with: search train --space {space} --seed {seed} --out {file}"
         ) from interruption
+    if done is None:  # another process of torchrun writes
+        return
     click.echo(f"{file}: {file.stat().st_size / 1e6:.2f} MB in {float(done['seconds']):.0f} s")
     for end in ("largest", "smallest"):
         click.echo(f"{end:<8}  {float(done[f'val_accuracy_{end}']):.2%} accuracy on val")

@@ -18,6 +18,7 @@ from models.space import Space, load_space
 from models.supernet import create, load, run, save
 from models.training.augment import augmented
 from models.training.inference import accuracy, logits, shuffled
+from models.training.ranks import joined
 from models.training.recalibrate import recalibrate
 from models.training.sandwich import Epoch, Recipe, Source, train
 from models.training.shared_exits import SharedRecipe, save_shared, train_shared_exits
@@ -39,13 +40,14 @@ def supernet_job(
     threads: int = 1,
     command: str = "",
     progress: Callable[[Epoch], None] | None = None,
-) -> dict[str, str]:
+) -> dict[str, str] | None:
     """Train, write the weights to `out`, and return what was written beside them: command, seed, seconds, accuracies.
 
     Stopped and called again with the same arguments it goes on where it was, from `out` + `.resume`, and writes the
     same weights; that file is removed at the end. Accuracies are those on `val` of the largest and the smallest subnet.
     threads: another number rounds otherwise and gives other weights. One trains `digits` in about 11 minutes; two that
     share their cores with other work mostly wait for each other.
+    Under `torchrun` all processes train one supernet (`ranks`); the first writes and returns, the others return None.
     Raises ConfigError where names are unknown, files are missing, or the images do not fit the space.
     """
     described = load_space(space)
@@ -53,14 +55,17 @@ def supernet_job(
     recipe = recipe or RECIPES.get(dataset, RECORDED)
     resume = out.with_name(out.name + ".resume")
     supernet = create(described, seed)
-    with _threads(threads):
-        spent = train(supernet, source, recipe, seed=seed, checkpoint=resume, progress=progress)
+    with _threads(threads), joined() as ranks:
+        spent = train(supernet, source, recipe, seed=seed, checkpoint=resume, progress=progress, ranks=ranks)
+    if not ranks.first:
+        return None
     metadata = {
         "dataset": dataset,
         "seed": str(seed),
         "seconds": f"{spent.seconds:.0f}",
         "cpu_seconds": f"{spent.cpu_seconds:.0f}",
         "threads": str(threads),
+        **({"ranks": str(ranks.size)} if ranks.size > 1 else {}),
         "torch": str(torch.__version__),
         "recipe": repr(recipe),
         **({"command": command} if command else {}),

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from models.datasets import Split
 from models.space import Space
 from models.supernet import Supernet
 from models.training.curriculum import Phase, check, phase_at, sample, smallest
+from models.training.ranks import ALONE, Ranks
 
 Source = Callable[[int], Split]
 _SCHEMA = 1
@@ -85,32 +86,37 @@ def train(
     seed: int,
     checkpoint: Path | None = None,
     progress: Callable[[Epoch], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Spent:
     """Train the supernet in place; returns the time it took.
 
     source: the training split of an epoch, counted from 0. Equal seeds and thread counts give equal weights.
     checkpoint: written after each epoch; a training that finds it goes on from there and ends with the same weights as
     one that was never stopped. Raises ConfigError for a checkpoint that is damaged or belongs to another training.
+    ranks: processes that train together, all of which call this with the same arguments; the first writes and tells.
+    Their number changes rounding alone, so a training may go on with another number.
     """
     space = supernet.space
     check(recipe.phases, space)
+    cast(nn.Module, supernet).to(ranks.device)
     optimizer = _optimizer(supernet, recipe)
     key = f"{space.digest()} {recipe.digest} {seed}"
-    start, spent = _resume(checkpoint, key, supernet, optimizer)
+    start, spent = _resume(checkpoint, key, supernet, optimizer, ranks)
     supernet.train()
     for epoch in range(start, recipe.epochs):
         began, cpu_began = time.monotonic(), time.process_time()
         # Seeded by the epoch, so that a training resumed here draws what it would have drawn.
-        loss = _epoch(supernet, space, source(epoch), recipe, optimizer, epoch, np.random.default_rng([seed, epoch]))
+        rng = np.random.default_rng([seed, epoch])
+        loss = _epoch(supernet, space, source(epoch), recipe, optimizer, epoch, rng, ranks)
         spent = Spent(
             seconds=spent.seconds + time.monotonic() - began,
             cpu_seconds=spent.cpu_seconds + time.process_time() - cpu_began,
         )
-        if checkpoint is not None:
+        if checkpoint is not None and ranks.first:
             _write(checkpoint, key, epoch + 1, spent, supernet, optimizer)
-        if progress is not None:
+        if progress is not None and ranks.first:
             progress(Epoch(epoch=epoch + 1, epochs=recipe.epochs, loss=loss, seconds=spent.seconds))
-    supernet.eval()
+    cast(nn.Module, supernet).cpu().eval()
     return spent
 
 
@@ -141,7 +147,9 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     epoch: int,
     rng: np.random.Generator,
+    ranks: Ranks,
 ) -> float:
+    mine = ranks.part(recipe.batch)
     order = rng.permutation(len(data))
     steps = len(data) // recipe.batch
     if not steps:
@@ -151,24 +159,31 @@ def _epoch(
         done = (epoch + step / steps) / recipe.epochs
         for group in optimizer.param_groups:
             group["lr"] = rate(recipe, done)
-        rows = order[step * recipe.batch : (step + 1) * recipe.batch]
+        rows = order[step * recipe.batch : (step + 1) * recipe.batch][mine]
         phase = phase_at(recipe.phases, done)
         subnets = [smallest(space, phase), *sample(space, phase, recipe.random_count, rng)]
         total += _step(
             supernet,
-            torch.from_numpy(data.inputs(rows)),
-            torch.from_numpy(data.labels[rows]),
+            torch.from_numpy(data.inputs(rows)).to(ranks.device),
+            torch.from_numpy(data.labels[rows]).to(ranks.device),
             [space.largest(), *subnets],
             recipe,
             optimizer,
+            ranks,
         )
-    return total / steps
+    return ranks.mean(total / steps)
 
 
 def _step(
-    supernet: Supernet, x: Tensor, labels: Tensor, subnets: list[Any], recipe: Recipe, optimizer: torch.optim.Optimizer
+    supernet: Supernet,
+    x: Tensor,
+    labels: Tensor,
+    subnets: list[Any],
+    recipe: Recipe,
+    optimizer: torch.optim.Optimizer,
+    ranks: Ranks,
 ) -> float:
-    """One sandwich; subnets: the largest, the smallest, random ones. Returns the largest one's loss."""
+    """One sandwich; subnets: the largest, the smallest, random ones. Returns the largest one's loss on x."""
     optimizer.zero_grad()
     logits = supernet(x, subnets[0])
     loss = F.cross_entropy(logits, labels)
@@ -180,6 +195,7 @@ def _step(
         small = small + (1 - recipe.label_share) * F.cross_entropy(logits, taught)
         # Gradients add up subnet by subnet, so only one graph is in memory at a time.
         torch.autograd.backward((recipe.smallest_weight if i == 0 else 1.0) * small)
+    ranks.average(list(supernet.parameters()))
     nn.utils.clip_grad_norm_(supernet.parameters(), _GRADIENT_NORM)
     optimizer.step()
     return float(loss.detach())
@@ -198,12 +214,24 @@ def _write(
     temporary.replace(path)
 
 
-def _resume(path: Path | None, key: str, supernet: Supernet, optimizer: torch.optim.Optimizer) -> tuple[int, Spent]:
-    """Epochs done and time spent; none without a checkpoint."""
-    if path is None or not path.exists():
+def _resume(
+    path: Path | None, key: str, supernet: Supernet, optimizer: torch.optim.Optimizer, ranks: Ranks
+) -> tuple[int, Spent]:
+    """Epochs done and time spent; none without a checkpoint. The first rank reads it, for all."""
+    state = ranks.told(_read(path, key) if ranks.first else None)
+    if state is None:
         return 0, Spent()
+    supernet.load_state_dict(state["supernet"])
+    optimizer.load_state_dict(state["optimizer"])
+    seconds, cpu_seconds = state["spent"]
+    return int(state["epoch"]), Spent(seconds=seconds, cpu_seconds=cpu_seconds)
+
+
+def _read(path: Path | None, key: str) -> dict[str, Any] | None:
+    if path is None or not path.exists():
+        return None
     try:
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise ConfigError(
             f"{path}: not a whole checkpoint ({type(error).__name__}); remove it to start anew"
@@ -213,7 +241,4 @@ def _resume(path: Path | None, key: str, supernet: Supernet, optimizer: torch.op
             f"{path}: the checkpoint of another training (space, recipe or seed differ); finish that one, remove "
             f"the file or choose another output"
         )
-    supernet.load_state_dict(state["supernet"])
-    optimizer.load_state_dict(state["optimizer"])
-    seconds, cpu_seconds = state["spent"]
-    return int(state["epoch"]), Spent(seconds=seconds, cpu_seconds=cpu_seconds)
+    return state
