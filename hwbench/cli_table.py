@@ -129,7 +129,7 @@ def table_predict(file: Path, archs: tuple[str, ...], as_json: bool) -> None:
     else:
         for one in told:
             value = f"{one['value']:.4g} [{one['low']:.4g}, {one['high']:.4g}]" if "value" in one else one["verdict"]
-            click.echo(f"{one['arch']}  {one['metric']}  {value}")
+            click.echo(f"{one['arch']}  {one['metric']}  {value}{'  ' + one['evidence'] if 'value' in one else ''}")
     bad = [one for one in told if one["verdict"] != "ok"]
     if bad:
         raise Finding(f"{len(bad)} of {len(told)} are not predicted: {bad[0]['verdict']}")

@@ -18,7 +18,7 @@ def fit(file: Path, validate: Path | None, out: Path | None) -> tuple[Path, list
     networks, others = read_networks(file), read_networks(validate) if validate is not None else None
     found = [_judge(fit_networks(networks, metric), others) for metric in networks.values]
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    written = write_fitted(out or file.with_suffix(""), [m for m, _ in found], source=file.name, created=created)
+    written = write_fitted(out or file.with_suffix(""), [m for m, _ in found], source=networks.source, created=created)
     return written, found
 
 
@@ -30,7 +30,7 @@ def as_json(written: Path, found: list[tuple[NetworkModel, Checked | None]]) -> 
             {
                 "family": model.family,
                 "metric": model.metric,
-                "evidence": "predicted:measured",
+                "evidence": str(model.evidence),
                 "reading": model.counts.reading,
                 "base": model.counts.base,
                 "cost": dict(model.counts.cost),
@@ -53,7 +53,10 @@ def lines(written: Path, found: list[tuple[NetworkModel, Checked | None]]) -> It
         largest = sorted(model.counts.cost.items(), key=lambda c: -c[1])
         told = ", ".join(f"{op} {cost:.4g}" for op, cost in largest[:8])
         more = f", and {len(largest) - 8} more" if len(largest) > 8 else ""
-        yield f"{model.metric} of {model.family}, operations counted {model.counts.reading.replace('_', ' ')}"
+        yield (
+            f"{model.metric} of {model.family} ({model.evidence}), operations counted "
+            f"{model.counts.reading.replace('_', ' ')}"
+        )
         yield f"  {unit} each: base {model.counts.base:.4g}, {told}{more}"
         yield f"  counts alone, left out:    {_figures(model.counts_error)}"
         if model.correction is not None:
@@ -81,7 +84,7 @@ def predicted(file: Path, archs: Sequence[str]) -> list[dict[str, Any]]:
             entry: dict[str, Any] = {"arch": arch, "metric": model.metric, "verdict": verdict}
             if verdict == "ok":
                 entry |= {"value": float(found.value[i]), "low": float(found.low[i]), "high": float(found.high[i])}
-                entry["evidence"] = "predicted:measured"
+                entry["evidence"] = str(model.evidence)
             told.append(entry)
     return told
 

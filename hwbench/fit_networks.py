@@ -18,6 +18,7 @@ from hwbench.composition import Range
 from hwbench.counts import Counts, counts_left_out, fit_counts
 from hwbench.decoder import Decoded, decoder
 from hwbench.errors import ConfigError
+from hwbench.evidence import Evidence, join
 from hwbench.kernels import Kernels, part
 from hwbench.networks_file import Networks
 from hwbench.variance_components import Process, learn, solve
@@ -107,6 +108,7 @@ class NetworkModel:
     runs: tells what can run; None = all that was tried did.  runs_right: share told right of networks left out.
     counts_error, error: of the counts alone and of the model, on networks left out.  width: half of an interval over
     the size of a network.  seen: (K,) whether an operation of the first reading was in any network.
+    evidence: of what it predicts, derived from that of the networks.
     """
 
     family: str
@@ -123,6 +125,7 @@ class NetworkModel:
     width: float
     valid: Range
     seen: np.ndarray
+    evidence: Evidence
 
     def predict(self, archs: Sequence[str]) -> Predicted:
         """Of architectures by name; nothing is raised for those that it does not know, `known` says which they are."""
@@ -178,6 +181,7 @@ def fit_networks(networks: Networks, metric: str) -> NetworkModel:
         width=_conformal(np.abs(left_out - measured) / _size(left_out, median)),
         valid=Range(low=float(measured.min()), high=float(measured.max())),
         seen=np.asarray((decoded.readings[0].counts > 0).any(axis=0)),
+        evidence=join(networks.evidence),
     )
 
 

@@ -21,6 +21,7 @@ from hwbench.composition import Range
 from hwbench.counts import Counts
 from hwbench.decoder import decoder
 from hwbench.errors import ConfigError
+from hwbench.evidence import Evidence
 from hwbench.fit_networks import Correction, Judged, NetworkModel
 from hwbench.kernels import Kernels, part
 from hwbench.variance_components import Process
@@ -96,6 +97,7 @@ class _File(_Strict):
     family: str
     source: str
     created: str
+    evidence: str = "predicted:measured"
     archs: list[str]
     model: list[_Model]
 
@@ -108,6 +110,7 @@ def write_fitted(stem: Path, models: Sequence[NetworkModel], *, source: str, cre
         family=models[0].family,
         source=source,
         created=created,
+        evidence=str(models[0].evidence),
         archs=list(models[0].archs),
         model=[_section(m) for m in models],
     )
@@ -196,6 +199,7 @@ def _model(content: _File, section: _Model) -> NetworkModel:
         width=section.width,
         valid=Range(low=composition.valid_low, high=composition.valid_high),
         seen=np.array(section.seen, dtype=bool),
+        evidence=Evidence.parse(content.evidence),
     )
 
 

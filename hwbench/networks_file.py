@@ -7,14 +7,21 @@ mean that the network could not be measured, which is a fact of its own and neve
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hwbench.errors import ConfigError, nearest
+from hwbench.errors import ConfigError, EvidenceError, nearest
+from hwbench.evidence import MEASURED, Evidence
 from hwbench.rows_file import read_rows
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the older interpreter
+    import tomli as tomllib
 
 _UNITS = {
     "latency_ms": {"latency_s": 1e3, "latency_ms": 1.0, "latency_us": 1e-3, "latency_ns": 1e-6},
@@ -26,15 +33,23 @@ _NOT_MEASURABLE = -1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Networks:
-    """n architectures of one family. values: by metric, (n,); NaN = could not be measured."""
+    """n architectures of one family. values: by metric, (n,); NaN = could not be measured.
+
+    evidence: of the values.  source: where they come from, in words.
+    """
 
     family: str
     archs: tuple[str, ...]
     values: Mapping[str, np.ndarray]
+    evidence: Evidence = MEASURED
+    source: str = ""
 
 
 def read_networks(file: Path) -> Networks:
-    """Read a file; ConfigError names the file and the line or column that is wrong."""
+    """Read a file, and the `<name>.source.toml` that `hwbench table import` writes beside; without one it is measured.
+
+    ConfigError names the file and the line or column that is wrong.
+    """
     known = {"family", "arch", *(name for units in _UNITS.values() for name in units)}
     names, rows = read_rows(file, known, "columns family, arch, latency_ms and/or energy_mj")
     columns = _columns(file, names)
@@ -55,7 +70,20 @@ def read_networks(file: Path) -> Networks:
             raise ConfigError(f"{where}: {row['arch']} stands there twice with other values; keep one, or their median")
     if not archs:
         raise ConfigError(f"{file}: no networks in it")
-    return Networks(family=family, archs=tuple(archs), values={m: np.array(v) for m, v in values.items()})
+    evidence, source = _origin(file)
+    told = {metric: np.array(column) for metric, column in values.items()}
+    return Networks(family=family, archs=tuple(archs), values=told, evidence=evidence, source=source)
+
+
+def _origin(file: Path) -> tuple[Evidence, str]:
+    beside = file.with_suffix(".source.toml")
+    try:
+        told = tomllib.loads(beside.read_text(encoding="utf-8"))["source"]
+        return Evidence.parse(told["evidence"]), str(told.get("source", "")) or file.name
+    except FileNotFoundError:
+        return MEASURED, file.name
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, EvidenceError) as error:
+        raise ConfigError(f"{beside}: does not say where {file.name} comes from ({error}); import it again") from error
 
 
 def _columns(file: Path, names: list[str]) -> list[tuple[str, str, float]]:

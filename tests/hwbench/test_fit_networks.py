@@ -14,7 +14,7 @@ from hwbench.cli import hwbench
 from hwbench.errors import ConfigError
 from hwbench.fit_networks import Judged, check, fit_networks, kendall
 from hwbench.fitted_file import read_fitted, write_fitted
-from hwbench.networks_file import Networks
+from hwbench.networks_file import Networks, read_networks
 from models.decoders.nas_bench_201 import EDGES, OPS, decode
 
 Board = Callable[[list[str], np.random.Generator], np.ndarray]
@@ -163,6 +163,44 @@ def test_the_command_fits_judges_and_predicts(
     assert 0 == command.run(hwbench, "hwbench", ["table", "predict", told["file"], measured(additive, 1, rng).archs[0]])
     assert "latency_ms" in capsys.readouterr().out
     assert 2 == command.run(hwbench, "hwbench", ["table", "predict", told["file"], "what"])
+
+
+@pytest.mark.parametrize(
+    ("beside", "expected"),
+    [
+        (None, "predicted:measured"),
+        ('[source]\nevidence = "published"\nsource = "Li 2021"\n', "predicted:published"),
+        ('[source]\nevidence = "simulated"\n', "predicted:simulated"),
+    ],
+)
+def test_a_prediction_says_what_it_was_fitted_on(
+    beside: str | None, expected: str, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the file beside the networks says, which an import writes; without one the user measured them."""
+    networks = measured(additive, 60, rng)
+    rows = zip(networks.archs, networks.values["latency_ms"].tolist(), strict=True)
+    file = tmp_path / "board.csv"
+    file.write_text("family,arch,latency_ms\n" + "".join(f"nas-bench-201,{a},{v!r}\n" for a, v in rows))
+    if beside is not None:
+        file.with_suffix(".source.toml").write_text(beside)
+    assert 0 == command.run(hwbench, "hwbench", ["table", "fit", "--networks", str(file), "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert expected == told["models"][0]["evidence"]
+    assert 0 == command.run(hwbench, "hwbench", ["table", "predict", told["file"], networks.archs[0]])
+    assert expected in capsys.readouterr().out
+    assert ("Li 2021" if beside and "Li" in beside else "board.csv") == json.loads(Path(told["file"]).read_text())[
+        "source"
+    ]
+
+
+@pytest.mark.parametrize("beside", ["", "[source]\nevidence = 3", '[source]\nevidence = "guessed"', "[", "source = 1"])
+def test_a_source_that_says_nothing_is_refused(beside: str, tmp_path: Path) -> None:
+    """Rather than called a measurement."""
+    file = tmp_path / "board.csv"
+    file.write_text("family,arch,latency_ms\nnas-bench-201,a,1\n")
+    file.with_suffix(".source.toml").write_text(beside)
+    with pytest.raises(ConfigError, match=r"board.source.toml"):
+        read_networks(file)
 
 
 def test_the_help_shows_a_file_and_an_example(capsys: pytest.CaptureFixture[str]) -> None:
