@@ -320,10 +320,8 @@ def run(
         raise ConfigError(f"--simulate searches the table of {SIMULATOR}, not of {asked['backend']}; give one")
     if simulate:
         asked["backend"] = SIMULATOR
-    if backbones and (strategy or outer or survivors or asked["screen"]):
-        raise ConfigError(
-            "with --backbone no backbones are searched; leave --strategy, --outer, --survivors and --screen out"
-        )
+    if backbones and (strategy or outer or survivors):
+        raise ConfigError("with --backbone no backbones are searched; leave --strategy, --outer and --survivors out")
     given = {"latency_ms": latency_ms, "energy_mj": energy_mj, "size_bytes": size_bytes, "memory_bytes": memory_bytes}
     given |= {"accuracy": accuracy}
     if gamma is not None and "score" not in objectives:
