@@ -188,8 +188,20 @@ def _list_targets(as_json: bool) -> None:
 @click.option("--target", "target_name", default="host", show_default=True, help="A board; see hwbench targets.")
 @way
 @click.option("--restore", is_flag=True, help="Only put back the clocks that a crash left set, and say what they were.")
+@click.option(
+    "--noise", is_flag=True, help="Only say which slowdowns a gate could tell there, and how long that takes."
+)
+@click.option("--seconds", default=60.0, show_default=True, type=click.FloatRange(1), help="Of measuring for --noise.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def doctor(target_name: str, host: str | None, serial: str | None, restore: bool, as_json: bool) -> None:
+def doctor(
+    target_name: str,
+    host: str | None,
+    serial: str | None,
+    restore: bool,
+    noise: bool,
+    seconds: float,
+    as_json: bool,
+) -> None:
     """Check that a board can be reached and measured; say what to do where it cannot."""
     from hwbench.doctor import examine
     from hwbench.target_file import find_target
@@ -200,6 +212,18 @@ def doctor(target_name: str, host: str | None, serial: str | None, restore: bool
 
         for line in put_back(target):
             click.echo(line)
+        return
+    if noise:
+        from hwbench import resolution
+        from hwbench.progress import Bar
+
+        with Bar(quiet=as_json) as bar:
+            found = resolution.resolve(target, seconds=seconds, told=bar.phase)
+        if as_json:
+            click.echo(json.dumps(asdict(found), indent=1))
+        else:
+            for line in resolution.lines(target_name, found):
+                click.echo(line)
         return
     checks = examine(target)
     if as_json:

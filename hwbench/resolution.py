@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from hwbench import gate_rule, journal, profiling
+from hwbench import control_network, gate_rule, journal, profiling
 from hwbench.board import open_board
 from hwbench.campaign import campaign
 from hwbench.errors import ConfigError, Inconclusive
@@ -64,8 +65,18 @@ class Resolved:
     resolutions: tuple[Resolution, ...]
 
 
-def resolve(target: Target, *, seconds: float, model: str, backend: str | None = None, wait: bool = False) -> Resolved:
+def resolve(
+    target: Target,
+    *,
+    seconds: float,
+    model: str | None = None,
+    backend: str | None = None,
+    wait: bool = False,
+    told: Callable[[str], None] = lambda text: None,
+) -> Resolved:
     """Measure a network against itself for about so many seconds; at least six sessions.
+
+    model: a network file; None = a small one of everyday operators.  told: hears how far it is.
 
     Raises ConfigError where the target is simulated, and Inconclusive where windows were of no use.
     """
@@ -78,7 +89,8 @@ def resolve(target: Target, *, seconds: float, model: str, backend: str | None =
         open_board(target, backend=backend, wait=wait) as board,
         Store(Path(folder) / "store.sqlite", durable=False) as store,
     ):
-        job = Job(target=target, backend=backend, source=Source.of(space=None, model=model))
+        file = model or str(control_network.write(Path(folder) / "control.onnx"))
+        job = Job(target=target, backend=backend, source=Source.of(space=None, model=file))
         setting = job.settings[0]
         plain = job.source.bundle(
             formats=profiling.formats(board.backend, [setting]), out=Path(folder) / "bundle", networks=0
@@ -90,6 +102,7 @@ def resolve(target: Target, *, seconds: float, model: str, backend: str | None =
         begin_s, sessions, spent_s = time.monotonic(), 0, 0.0
         while sessions < _FEWEST or (spent_s < seconds and sessions < _MOST):
             sessions += 1
+            told(f"session {sessions}, {spent_s:.0f} of about {seconds:.0f} s")
             found = list(
                 campaign(
                     [board],
@@ -123,8 +136,9 @@ def resolve(target: Target, *, seconds: float, model: str, backend: str | None =
 def sessions_needed(change: float, stray: float, rule: Rule) -> int | None:
     """The fewest sessions of one look that find a slowdown in 95 % of gates; None for more than 4096.
 
-    stray: of log(new / base), between sessions.  A row is judged alone, with half of its sessions cut off, as the gate
-    does; the threshold is a third of the change, as 1 % is of 3 % by default.
+    stray: of log(new / base) between sessions: the error of the gate's trimmed mean times √sessions.
+    A row is judged alone, with half of its sessions cut off, as the gate does; the threshold is a third of the change,
+    as 1 % is of 3 % by default.
     """
     distance = math.log1p(change) - math.log1p(change / 3)
 
@@ -145,3 +159,31 @@ def sessions_needed(change: float, stray: float, rule: Rule) -> int | None:
 def _resolution(change: float, stray: float, session_s: float) -> Resolution:
     count = sessions_needed(change, stray, Rule())
     return Resolution(change=change, sessions=count, seconds=None if count is None else count * session_s)
+
+
+def lines(name: str, found: Resolved) -> Iterator[str]:
+    """For people."""
+    yield (
+        f"{name}: one network against itself, {found.sessions} sessions of {found.session_s:.1f} s: the ratio strays "
+        f"by {found.stray_percent:.2f} % from session to session" + (f"; grade {found.grade}" if found.grade else "")
+    )
+    if found.noise.line:
+        yield f"  {found.noise.line}"
+    for one in found.resolutions:
+        if one.sessions is None or one.seconds is None:
+            yield f"  {100 * one.change:>3.0f} % slower: cannot be told here, not in {_MOST} sessions"
+        else:
+            yield (
+                f"  {100 * one.change:>3.0f} % slower: found in 95 % of gates with {one.sessions} sessions a row, "
+                f"{_spoken(one.seconds)} for one row"
+            )
+
+
+def _spoken(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 90
+        else f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{seconds / 3600:.1f} h"
+    )
