@@ -260,7 +260,8 @@ def doctor(
 def gate(base: str, new: str, markdown: Path | None, as_json: bool, **options: Any) -> None:
     """Is NEW slower than BASE? Exit 0 no, 1 yes (or rows are missing or renamed), 3 this machine cannot tell.
 
-    BASE and NEW: FILE.onnx, FILE.tflite, a bundle folder, a table, or a table at a git revision (FILE.csv@main).
+    BASE and NEW: FILE.onnx, FILE.tflite, a bundle folder, a table, a table at a git revision (FILE.csv@main), or
+    pytest-benchmark's FILE.json.
     Files are measured side by side in fresh sessions; tables are compared by their intervals.
     """
     from hwbench import view

@@ -191,6 +191,10 @@ def _tables(
     known, other = (base.table, new) if base.table is not None else (new.table, base)
     if known is None:
         raise ConfigError("a gate of two files measures both side by side")
+    if base.tests or new.tests:
+        raise ConfigError(
+            f"{asked.base} and {asked.new}: tests in JSON are compared with JSON alone; give a table or two networks"
+        )
     rows, arm = as_rows_of(known, other)
     target = asked.target or _named(known.origin.target)
     measured, each = fresh_table(arm, target, rows, asked.place, scratch, progress=progress, phase=phase)

@@ -1,4 +1,4 @@
-"""The two sides of a gate: a table on disk or at a git revision, a user's network, or a bundle."""
+"""The two sides of a gate: a table on disk or at a git revision, pytest-benchmark's JSON, a network, or a bundle."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ class Arm:
     """One side: a table with its rows, or a bundle that must be measured first.
 
     name: as the user gave it.  whole: it is one network file, compared as a whole and not block by block.
+    tests: its rows are tests, which only pytest can measure again.
     """
 
     name: str
     table: LatencyTable | None = None
     bundle: Bundle | None = None
     whole: bool = False
+    tests: bool = False
 
     @property
     def network(self) -> str:
@@ -39,7 +41,9 @@ class Arm:
 
 
 def read_arm(text: str, scratch: Path) -> Arm:
-    """Read `FILE.csv`, its stem, `FILE.csv@REVISION`, `FILE.onnx`, `FILE.tflite` or a bundle folder.
+    """Read `FILE.csv`, its stem, `FILE.csv@REVISION`, `FILE.json`, `FILE.onnx`, `FILE.tflite` or a bundle folder.
+
+    FILE.json is pytest-benchmark's, or what the pytest plugin writes; its rows are tests.
 
     scratch: an empty folder that outlives the arm.  Raises ConfigError naming what cannot be read.
     """
@@ -52,6 +56,8 @@ def read_arm(text: str, scratch: Path) -> Arm:
         bundle = wrap(path, scratch)
         keys = [w.block_key for w in bundle.workloads if w.kind == "network"]
         return Arm(name=text, bundle=bundle.only(keys), whole=True)
+    if path.suffix.lower() == ".json":
+        return Arm(name=text, table=_benchmarks(path, scratch), tests=True)
     file, at, revision = text.rpartition("@")
     if at and not path.exists():
         return Arm(name=text, table=table_at(Path(file), revision, scratch))
@@ -69,6 +75,34 @@ def table_at(file: Path, revision: str, scratch: Path) -> LatencyTable:
         if data is not None:
             (scratch / (stem.name + suffix)).write_bytes(data)
     return LatencyTable.read(scratch / stem.name)
+
+
+def _benchmarks(file: Path, scratch: Path) -> LatencyTable:
+    """The rows of pytest-benchmark's JSON, one a test; the machine is the one that the file names."""
+    from hwbench import import_command
+    from hwbench.setting import Setting
+
+    if not file.is_file():
+        raise ConfigError(f"{file}: no such file; write it with: pytest --benchmark-json {file.name}")
+    scratch.mkdir(parents=True, exist_ok=True)
+    asked = import_command.Question(
+        format="pytest-benchmark",
+        file=file,
+        options={},
+        target="host",
+        backend=None,
+        space="tests",
+        name=None,
+        setting=Setting(unit="cpu", precision="fp32"),
+        source=None,
+        licence=None,
+        url=None,
+        bundle=None,
+        # The format fixes the unit, and tests may be of very different length.
+        trust_units=True,
+        out=scratch / "benchmarks",
+    )
+    return LatencyTable.read(import_command.import_file(asked).file)
 
 
 def as_rows_of(table: LatencyTable, arm: Arm) -> tuple[LatencyTable, Arm]:

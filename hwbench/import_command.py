@@ -210,6 +210,7 @@ def _write_table(asked: Question, found: Imported, entries: Sequence[Entry], evi
             energy_mj=entry.energy_mj,
             energy_evidence=energy,
             runs=entry.runs,
+            sessions=entry.sessions,
             flags=("imported", *entry.flags, *missing),
         )
     if not rows:

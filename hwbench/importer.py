@@ -38,7 +38,8 @@ class Entry:
     """One row of a file, converted. A metric is None where the file could not or does not tell it.
 
     kind: block, segment or network; `arch` for an architecture of a family, whose key is what its decoder reads.
-    energy_derived: it was computed from power and latency.  where: file and line, for messages.
+    energy_derived: it was computed from power and latency.  sessions: fresh processes, 0 = unknown.
+    where: file and line, for messages.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Entry:
     energy_mj: Interval | None = None
     energy_derived: bool = False
     runs: int = 0
+    sessions: int = 0
     flags: tuple[str, ...] = ()
     where: str = ""
 

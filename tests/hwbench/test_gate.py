@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from hwbench import command
+from hwbench.benchmark_json import Benchmark, write
 from hwbench.cli import hwbench
 from hwbench.evidence import MEASURED
 from hwbench.gate import Gate, compare_tables, gate
@@ -128,6 +129,32 @@ class TestCommand:
         assert 1 == run("gate", "base.csv", "slow.csv")
         assert 3 == run("gate", "base.csv", "other.csv")
 
+    def test_a_file_of_pytest_benchmark_is_an_arm(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Rounds of our own are sessions and decide; a file of that tool is one session, and a lost test fails."""
+        steady = [1.0, 1.001, 0.999, 1.002, 0.998, 1.0, 1.001, 0.999]
+        for name, tests in {"base": {"t::a": 1.0, "t::b": 300.0}, "slow": {"t::a": 1.1, "t::b": 300.0}}.items():
+            told = [
+                Benchmark(name=key, fullname=key, seconds=[s * v / 1e3 for s in steady]) for key, v in tests.items()
+            ]
+            write(place / f"{name}.json", told)
+        assert 0 == run("gate", "base.json", "base.json")
+        assert 2 == run("gate", "base.json", str(network(place / "net.onnx")))
+        assert "compared with JSON alone" in capsys.readouterr().err
+        assert 1 == run("gate", "base.json", "slow.json")
+        assert "t::a" in capsys.readouterr().err
+        text = json.loads((place / "base.json").read_text(encoding="utf-8"))
+        for benchmark in text["benchmarks"]:
+            benchmark["options"]["timer"] = "perf_counter"
+        (place / "theirs.json").write_text(json.dumps(text), encoding="utf-8")
+        assert 3 == run("gate", "theirs.json", "theirs.json")
+        assert "a single session has no interval" in capsys.readouterr().err
+        text["benchmarks"].pop()
+        (place / "fewer.json").write_text(json.dumps(text), encoding="utf-8")
+        assert 1 == run("gate", "theirs.json", "fewer.json")
+        text["machine_info"]["cpu"] = {"brand_raw": "another"}
+        (place / "elsewhere.json").write_text(json.dumps(text), encoding="utf-8")
+        assert 3 == run("gate", "theirs.json", "elsewhere.json")
+
     def test_markdown_and_json_name_the_row(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         """What a pull request shows, and what a script reads."""
         table(BASE).write(place / "base")
@@ -151,6 +178,7 @@ class TestCommand:
         [
             (("gate", "absent.csv", "absent.csv"), "no such table"),
             (("gate", "absent.onnx", "absent.onnx"), "no such file"),
+            (("gate", "absent.json", "absent.json"), "no such file; write it with: pytest --benchmark-json"),
             (("gate", "base.csv@--output=x", "base.csv"), "no git revision"),
             (("gate", "base.csv@main", "base.csv"), "give a revision that this checkout has"),
             (("gate", "base", "base", "--threshold", "5"), "less than --max-slowdown"),
