@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,8 @@ BATCHES = 3 * BUDGET.outer_generations
 
 
 def files(folder: Path) -> dict[str, str]:
-    return {name: (folder / name).read_text() for name in ("front.csv", "designs.json", "evaluations.csv")}
+    names = ("front.csv", "designs.json", "evaluations.csv", "predictor.csv")
+    return {name: (folder / name).read_text() for name in names if (folder / name).exists()}
 
 
 @pytest.fixture
@@ -77,6 +79,33 @@ def test_killed_at_any_time_it_ends_with_the_same_files(whole: dict[str, str], o
     assert -signal.SIGKILL == ends[0]
     assert 0 == program(outside, folder, 2).wait()
     assert whole == files(folder)
+
+
+@pytest.mark.parametrize("name", ["screened", "evolution"])
+def test_a_predictor_makes_the_same_choices_after_a_kill(name: str, outside: Path, tmp_path: Path) -> None:
+    """kill -9 before the predictor first chose, in the middle of what it chose, and in the last batch."""
+    main(tmp_path / "whole", 0, name=name)
+    wanted = files(tmp_path / "whole")
+    assert 2 == len(wanted["predictor.csv"].splitlines()) - 1
+    for batch in (2, 3, BATCHES - 1):
+        assert -signal.SIGKILL == program(outside, tmp_path / "killed", 0, batch, 0, name).wait()
+        assert not (tmp_path / "killed" / "designs.json").exists()
+    assert 0 == program(outside, tmp_path / "killed", 2, -1, 0, name).wait()
+    assert wanted == files(tmp_path / "killed")
+
+
+@pytest.mark.parametrize("name", ["nested", "screened", "evolution"])
+def test_extended_it_is_the_search_of_so_many_generations(name: str, outside: Path, tmp_path: Path) -> None:
+    """Whatever chose the backbones: a generation does not know how many follow."""
+    main(tmp_path / "whole", 0, name=name)
+    short = replace(BUDGET, outer_generations=BUDGET.outer_generations - 1)
+    main(tmp_path / "longer", 0, name=name, budget=short)
+    assert files(tmp_path / "whole") != files(tmp_path / "longer")
+    config = read_config(tmp_path / "longer")
+    with Run.start(tmp_path / "longer", config) as run:
+        run.replan(config.model_copy(update={"budget": BUDGET}))
+    main(tmp_path / "longer", 0, name=name)
+    assert files(tmp_path / "whole") == files(tmp_path / "longer")
 
 
 def test_nothing_is_computed_twice(outside: Path, tmp_path: Path) -> None:

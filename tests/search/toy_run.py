@@ -1,4 +1,7 @@
-"""One toy search as a program that tests may kill: FOLDER WORKERS [BATCH to die at [PAUSE in ms after a result]]."""
+"""One toy search as a program that tests may kill.
+
+FOLDER WORKERS [BATCH to die at [PAUSE in ms after a result [name of STRATEGIES]]].
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +17,10 @@ import numpy as np
 from search.engine import Done
 from search.engines import local
 from search.front import Front
+from search.launch import Learning
 from search.run import Config, Journal, Pinned, Run, drive
-from search.strategies import nested
+from search.strategies import evolution, nested
+from search.strategy import Budget, Strategy
 from search.task import Task
 from tests.search.toy import BUDGET, Toy
 
@@ -37,6 +42,13 @@ CONFIG = Config(
     table=Pinned(path=Path("table.csv"), sha256="1"),
     checkpoint=Pinned(path=Path("weights"), sha256="2"),
 )
+
+# Those with a predictor must replay its choices to the last bit, too.
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "nested": lambda: nested.open(nested.Options()),
+    "screened": lambda: nested.open(nested.Options(screen=4)),
+    "evolution": lambda: evolution.open(evolution.Options(levels=3, generations=10, population=12)),
+}
 
 
 class Killer:
@@ -63,15 +75,20 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(folder: Path, workers: int, die_at: int = -1, pause_ms: int = 0) -> None:
+def main(
+    folder: Path, workers: int, die_at: int = -1, pause_ms: int = 0, name: str = "nested", budget: Budget = BUDGET
+) -> None:
     """Start or resume, search, finish."""
-    with Run.start(folder, CONFIG) as run, local.open(local.Options(workers=workers)) as engine:
+    config = CONFIG.model_copy(update={"strategy": name, "budget": budget})
+    with Run.start(folder, config) as run, local.open(local.Options(workers=workers)) as engine:
         with Journal(folder / "evaluations.csv") as journal:
-            strategy = nested.open(nested.Options())
-            rng = np.random.default_rng(CONFIG.seed)
-            front = drive(Toy(), strategy, BUDGET, engine, run.store, rng, [journal, Killer(die_at, pause_ms)])
+            strategy = STRATEGIES[name]()
+            learning = Learning(strategy, folder / "predictor.csv", lambda _: None)
+            watchers = [journal, learning, Killer(die_at, pause_ms)]
+            rng = np.random.default_rng(config.seed)
+            front = drive(Toy(), strategy, budget, engine, run.store, rng, watchers)
         run.finish(front)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]), *sys.argv[5:])
