@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
@@ -55,6 +57,31 @@ def test_the_workflow_is_yaml(workflow: str) -> None:
     yaml = pytest.importorskip("yaml")
     steps = yaml.safe_load(workflow)["jobs"]["gate"]["steps"]
     assert all("uses" in step or "run" in step for step in steps)
+
+
+def test_every_changed_table_is_told_though_the_first_fails(workflow: str, tmp_path: Path) -> None:
+    """The step as a runner runs it (`bash -e`), with a gate that finds something in the first of two tables."""
+    yaml = pytest.importorskip("yaml")
+    (script,) = (s["run"] for s in yaml.safe_load(workflow)["jobs"]["gate"]["steps"] if "changed" in s.get("run", ""))
+    programs = {
+        "git": "printf 'a.csv\\nb.csv\\n'",
+        "hwbench": 'cat > /dev/null; echo "$2 $3" > table.md; [ "$3" = b.csv ]',
+    }
+    for name, body in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    surroundings = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "TARGET": "rpi5",
+        "SPACE": "net",
+        "GITHUB_BASE_REF": "main",
+    }
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env=surroundings, stdin=subprocess.DEVNULL, timeout=30, check=False
+    )
+    assert 1 == done.returncode
+    told = (tmp_path / "tables.md").read_text(encoding="utf-8")
+    assert "a.csv@origin/main a.csv\nb.csv@origin/main b.csv\n" == told
 
 
 def test_the_space_of_ones_own_is_a_space(root: Path) -> None:
