@@ -269,6 +269,9 @@ def gate(base: str, new: str, markdown: Path | None, as_json: bool, **options: A
     from hwbench.gate import gate as decide
     from hwbench.progress import Bar
 
+    if markdown is not None and not markdown.parent.is_dir():
+        # Said before an hour of measuring, not after it.
+        raise ConfigError(f"--markdown {markdown}: there is no folder {markdown.parent}; make it first")
     with Bar(quiet=as_json) as bar:
         report = decide(_gate(base, new, **options), progress=bar.advance, phase=bar.phase)
     if markdown is not None:

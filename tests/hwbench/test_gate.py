@@ -182,6 +182,7 @@ class TestCommand:
             (("gate", "base.csv@--output=x", "base.csv"), "no git revision"),
             (("gate", "base.csv@main", "base.csv"), "give a revision that this checkout has"),
             (("gate", "base", "base", "--threshold", "5"), "less than --max-slowdown"),
+            (("gate", "base", "base", "--markdown", "absent/told.md"), "there is no folder absent"),
             (("gate", "base", "base", "--host", "a@b"), "name it with --target"),
         ],
     )
