@@ -167,7 +167,7 @@ class Cascade:
             raise IndexError(f"a level is not in 0 … {self.level_count - 1}")
         if point.size and not 0 <= point.min() <= point.max() < self.points:
             raise IndexError(f"an operating point is not in 0 … {self.points - 1}")
-        leaving, right, possible = self._walk(placed[:, :-1], level)
+        leaving, right, possible, first = self._walk(placed[:, :-1], level)
         # Who has not left before a stage reaches it.
         reach = (self.samples - leaving.cumsum(axis=1) + leaving) / self.samples
         return Outcome(
@@ -176,32 +176,23 @@ class Cascade:
             coverage=leaving / self.samples,
             metrics=self._expected(placed, reach, point)
             | {name: placed @ values for name, values in self.resident.items()}
-            | ({} if self.rule is None else {"score": self._score(self.rule, placed, point)}),
+            | ({} if self.rule is None else {"score": self._score(self.rule, placed, first, point)}),
         )
 
-    def _score(self, rule: Score, placed: np.ndarray, point: np.ndarray) -> np.ndarray:
-        """The score of each candidate, (B,): who is first to be right walks on bit sets, exit after exit."""
-        exits = placed[:, :-1]
-        first = np.zeros(exits.shape)
-        tile = max(1, _TILE_BYTES // self._right[0].nbytes)
-        for start in range(0, len(exits), tile):
-            wrong = np.full(
-                (len(exits[start : start + tile]), self._right.shape[1]), np.iinfo(np.uint64).max, np.uint64
-            )
-            for s in range(self.stages - 1):
-                rows = np.flatnonzero(exits[start : start + tile, s])
-                found = wrong[rows] & self._right[s]
-                first[start + rows, s] = _count(found) / self.samples
-                wrong[rows] ^= found
+    def _score(self, rule: Score, placed: np.ndarray, first: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """The score of each candidate, (B,); first (B, S − 1): samples that an exit is the first to answer rightly."""
         at = point[:, 0] if point.shape[1] == 1 else (point, np.arange(self.stages))
         spent = {
             name: (self.step[name][at] + np.where(placed, self.ask[name][at], 0.0)).cumsum(axis=1)[:, :-1]
             for name in rule.baseline
         }
-        return rule.of(exits, first, _count(self._right[:-1]) / self.samples, spent)
+        return rule.of(placed[:, :-1], first / self.samples, _count(self._right[:-1]) / self.samples, spent)
 
-    def _walk(self, exits: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Samples leaving at each stage (B, S), answered rightly (B,), and answerable by some placed stage (B,)."""
+    def _walk(self, exits: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Samples leaving at each stage (B, S), answered rightly (B,), and answerable by some placed stage (B,).
+
+        Last those that each exit is the first to answer rightly, (B, S − 1); zeros where nothing is scored.
+        """
         counts = exits.sum(axis=1)
         # Candidates with many exits first: those that have a k-th exit are then the first rows, a slice without a copy.
         order = np.argsort(-counts, kind="stable")
@@ -213,25 +204,35 @@ class Cascade:
         choice = visit * self.level_count
         choice[row, nth] += level[order[row], stage]
         under_way = np.empty((len(exits), visit.shape[1] + 1), dtype=np.int64)
+        # Samples that the exits so far can answer; counted only where a score asks who is first.
+        answerable = np.zeros_like(under_way)
         found = np.empty((2, len(exits)), dtype=np.int64)
         tile = max(1, _TILE_BYTES // self._right[0].nbytes)
         for start in range(0, len(exits), tile):
             rows = slice(start, start + tile)
-            found[:, rows] = self._walk_tile(counts[rows], visit[rows], choice[rows], under_way[rows])
+            found[:, rows] = self._walk_tile(counts[rows], visit[rows], choice[rows], under_way[rows], answerable[rows])
         leaving = np.zeros((len(exits), self.stages), dtype=np.int64)
         leaving[order[row], stage] = under_way[row, nth] - under_way[row, nth + 1]
         leaving[:, -1] = self.samples - leaving.sum(axis=1)
         right, possible = np.empty_like(found)
         right[order], possible[order] = found
-        return leaving, right, possible
+        first = np.zeros(exits.shape, dtype=np.int64)
+        first[order[row], stage] = answerable[row, nth + 1] - answerable[row, nth]
+        return leaving, right, possible, first
 
     def _walk_tile(
-        self, counts: np.ndarray, visit: np.ndarray, choice: np.ndarray, under_way: np.ndarray
+        self,
+        counts: np.ndarray,
+        visit: np.ndarray,
+        choice: np.ndarray,
+        under_way: np.ndarray,
+        answerable: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Send all samples through a few candidates, exit after exit; rows are sorted by falling count of exits.
 
         visit (T, K): stage of the k-th exit.  choice (T, K): its row in the bit sets.
-        under_way (T, K + 1) is filled with the number of samples still there before each exit and after it.
+        under_way (T, K + 1) is filled with the number of samples still there before each exit and after it,
+        answerable (T, K + 1), where there is a score, with those that some exit up to there answers rightly.
         """
         shape = (len(counts), self._right.shape[1])
         here = np.full(shape, np.iinfo(np.uint64).max, dtype=np.uint64)
@@ -250,6 +251,8 @@ class Cascade:
             under_way[:n, k + 1] = _count(here[:n])
             np.take(self._right, visit[:n, k], axis=0, out=gathered, mode="clip")
             possible[:n] |= gathered
+            if self.rule is not None:
+                answerable[:n, k + 1] = _count(possible[:n])
         here &= self._right[-1]
         return _count(right | here), _count(possible | self._right[-1])
 
