@@ -472,15 +472,19 @@ def report(folder: Path) -> None:
               help="accuracy at which costs are compared; repeatable  [default: six that both reach]")  # fmt: skip
 @click.option("--designs", default=4, show_default=True, type=click.IntRange(min=1),
               help="how many of each front are shown step by step, over the front")  # fmt: skip
+@click.option("--split", type=click.Choice(["val", "test"]), default="val", show_default=True,
+              help="samples that accuracy and costs are told on; test needs `search test` of both runs")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
-def compare(run_a: Path, run_b: Path, reference: float, at: tuple[float, ...], designs: int, as_json: bool) -> None:
+def compare(
+    run_a: Path, run_b: Path, reference: float, at: tuple[float, ...], designs: int, split: str, as_json: bool
+) -> None:
     """Say which of two finished runs found the better front: hypervolume, ratio of dominance, gain at equal accuracy.
 
     Runs whose objectives, target, evidence or data differ are refused.
     """
     from search import compare as comparing
 
-    found = comparing.compare(*comparing.open_sides(run_a, run_b, designs), reference=reference, at=at)
+    found = comparing.compare(*comparing.open_sides(run_a, run_b, designs, split), reference=reference, at=at)
     click.echo(found.to_json() if as_json else found.to_text())
 
 

@@ -151,9 +151,9 @@ def compare(a: Side, b: Side, *, reference: float, at: Sequence[float] = ()) -> 
     )
 
 
-def open_sides(a: Path, b: Path, designs: int) -> tuple[Side, Side]:
-    """Both runs, read; designs: how many of each front are told step by step."""
-    return Side.read(a, designs), Side.read(b, designs)
+def open_sides(a: Path, b: Path, designs: int, split: str = "val") -> tuple[Side, Side]:
+    """Both runs, read; designs: how many of each front are told step by step.  split: of the data, val or test."""
+    return Side.read(a, designs, split), Side.read(b, designs, split)
 
 
 def _gain(levels: Floats, costs: Sequence[Floats]) -> tuple[Gain, ...]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hwbench.errors import ConfigError
-from search import tabular
+from search import tabular, unseen
 from search.cost import TABLE_METRICS
 from search.found import Found
+from search.front import nondominated
 from search.metrics import Floats
 from search.objective import Objective, objectives
 from search.run import Config, Run, read_config
@@ -20,6 +21,14 @@ from search.verify import spread
 
 # Evidence of these stands in front.csv; the others follow from the network's description.
 _EVIDENCE = {"latency_ms": "latency_evidence", "energy_mj": "energy_evidence"}
+# Objectives with another value on other samples, by the column of test.csv; and those that samples do not change.
+_ON_TEST = {
+    "accuracy": "test_accuracy",
+    "oracle_accuracy": "test_oracle_accuracy",
+    "latency_ms": "latency_ms",
+    "energy_mj": "energy_mj",
+}
+_OF_NETWORK = {"exits", "size_bytes", "memory_bytes"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +61,8 @@ class Step:
 class Side:
     """One run. values: (n, M) of its front in the objectives' own units and senses, the value to raise first.
 
+    On `test`, designs that another one of the same front beats there are left out.
+
     same: what must be equal for two runs to compare; other: what may differ, both as text by name.
     """
 
@@ -70,13 +81,19 @@ class Side:
         return np.stack(columns, axis=1)
 
     @classmethod
-    def read(cls, folder: Path, designs: int) -> Side:
-        """A finished run of any problem; designs: how many are told step by step. ConfigError where it is not one."""
+    def read(cls, folder: Path, designs: int, split: str = "val") -> Side:
+        """A finished run of any problem; ConfigError where it is not one.
+
+        designs: how many are told step by step, which is done on val.  split: `val`, or `test` as `search test` told.
+        """
         if tabular.is_tabular(folder):
+            if split != "val":
+                raise ConfigError(f"{folder}: a search of a file's architectures has no split {split}")
             return _of_table(folder, tabular.read_config(folder))
         config = read_config(folder)
         with Run.start(folder, config) as run:
-            return _of_run(Found.of(run), designs)
+            found = Found.of(run)
+            return _of_run(found, designs) if split == "val" else _on_test(found)
 
 
 def _of_run(found: Found, designs: int) -> Side:
@@ -99,6 +116,30 @@ def _of_run(found: Found, designs: int) -> Side:
         },
         other=_other(config),
         steps=_steps(found, designs) if rows else (),
+    )
+
+
+def _on_test(found: Found) -> Side:
+    """The designs of the front with what test.csv says of them; nothing step by step, that is known on val alone."""
+    promised = _of_run(found, 0)
+    folder, wanted = found.run.folder, promised.objectives
+    if untold := [o.name for o in wanted if o.name not in _ON_TEST.keys() | _OF_NETWORK]:
+        raise ConfigError(f"{folder}: what {untold[0]} is on test is not known; such runs compare on val")
+    values = promised.values.copy()
+    rows = unseen.read(folder, list(found.promises))
+    for m, objective in enumerate(wanted):
+        if column := _ON_TEST.get(objective.name):
+            if empty := [row["design"] for row in rows if not row[column]]:
+                raise ConfigError(f"{folder / 'test.csv'}: {column} of design {empty[0]} is not known")
+            values[:, m] = [float(row[column]) for row in rows]
+    told = replace(promised, values=values)
+    kept = nondominated(told.costs)
+    data = promised.same["data"].replace("accuracy on val", "accuracy on test", 1)
+    return replace(
+        told,
+        values=values[kept],
+        said=f"{promised.said}, {len(kept)} of them not beaten on test",
+        same={**promised.same, "data": data},
     )
 
 

@@ -11,9 +11,11 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
+from hwbench.errors import ConfigError
 from search import by_source
 from search.cascade import Cascade, Outcome
 from search.design import Design
@@ -97,6 +99,29 @@ def write(opened: Run, rows: Sequence[Unseen]) -> None:
         rates = ";".join(f"{rate:.6g}" for rate in row.exit_rates)
         writer.writerow([row.design.key, *(f"{n:.6g}" for n in numbers), *costs, rates, len(row.right)])
     write_whole(opened.folder / "test.csv", text.getvalue())
+
+
+def read(folder: Path, designs: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a run's test.csv for the designs of these keys, in their order, cells as they stand.
+
+    ConfigError where a design was not asked on `test` yet.
+    """
+    file = folder / "test.csv"
+    try:
+        reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); write it with: search test {folder}") from error
+    rows = {row["design"]: row for row in reader if None not in row.values()} if _whole(reader) else {}
+    if missing := [key for key in designs if key not in rows]:
+        raise ConfigError(
+            f"{file}: {len(missing)} of the front's {len(designs)} designs are missing, first {missing[0]}; "
+            f"write it again with: search test {folder}"
+        )
+    return [rows[key] for key in designs]
+
+
+def _whole(reader: csv.DictReader[str]) -> bool:
+    return tuple(reader.fieldnames or ()) == COLUMNS
 
 
 def to_text(rows: Sequence[Unseen]) -> str:

@@ -97,6 +97,27 @@ def test_the_command_writes_a_row_a_design_and_computes_once(found: Path, capsys
     )
 
 
+def test_two_runs_compare_on_test(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the accuracy of test.csv; where that is missing or of an older front, with the command that writes it."""
+    (found / "test.csv").unlink(missing_ok=True)
+    both = (str(found), str(found), "--split", "test")
+    assert 2 == search("compare", *both)
+    assert f"search test {found}" in capsys.readouterr().err
+    assert 0 == search("test", str(found), "--workers", "0")
+    capsys.readouterr()
+    assert 0 == search("compare", *both, "--json")
+    said = json.loads(capsys.readouterr().out)
+    written = (found / "test.csv").read_text()
+    rows = list(csv.DictReader(written.splitlines()))
+    assert max(float(row["test_accuracy"]) for row in rows) == said["scale"]["ideal"]["accuracy"]
+    assert min(float(row["latency_ms"]) for row in rows) == said["scale"]["ideal"]["latency_ms"]
+    assert "accuracy on test" in said["same"]["data"]
+    assert (1.0, 0.0, []) == (said["hypervolume_ratio"], said["dominated"]["a"], said["steps"])
+    (found / "test.csv").write_text(written.replace(rows[-1]["design"], "other"))
+    assert 2 == search("compare", *both)
+    assert f"first {rows[-1]['design']}" in capsys.readouterr().err
+
+
 def test_an_unknown_cost_is_empty_and_null(found: Path) -> None:
     """Never 0."""
     with Run.start(found, read_config(found)) as opened, local.open(local.Options(workers=0)) as engine:
