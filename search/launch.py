@@ -87,9 +87,9 @@ def configure(
         budget = replace(budget, outer_generations=1, outer_population=len(given), survivors=len(given))
     started: dict[str, Any] = {"backbones": [list(genes) for genes in given]} if given else {}
     if warm is not None:
-        if strategy != "nested":
+        if strategy not in ("nested", "evolution"):
             raise ConfigError(
-                f"--from gives strategy nested its first backbones; strategy {strategy} has no use for them"
+                f"--from gives strategy nested or evolution its first backbones; {strategy} has no use for them"
             )
         started = {"first": [list(genes) for genes in first_backbones(warm, found)]}
     if screen is not None:

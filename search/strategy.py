@@ -65,6 +65,18 @@ def draw(
         candidates = list(space.sample(n - len(found), rng))
 
 
+def begin(space: Space, first: Sequence[Sequence[int]], n: int, rng: np.random.Generator) -> np.ndarray:
+    """(≤ n, G) canonical points of a first generation: `first`, then the smallest and the largest, then random ones.
+
+    Of more than n given ones some are taken, from the first to the last.
+    """
+    given = np.array(first, np.int16).reshape(-1, len(space.genes))
+    rows = np.unique(np.linspace(0, len(given) - 1, min(n, len(given))).round().astype(int))
+    taken = space.canonical(given[rows]) if len(given) else given
+    known = {tuple(row) for row in taken.tolist()}
+    return np.concatenate([taken, draw(space, n - len(taken), known, rng, anchors=True)])
+
+
 def static_costs(problem: Problem, genes: np.ndarray, answers: Sequence[Result]) -> np.ndarray:
     """(B, M) static fitness S of whole backbones, smaller is better: accuracy on `val`, costs from the table."""
     metrics = dict(problem.static(genes))

@@ -1,9 +1,10 @@
 """Evolution over a table and a predictor of accuracy, after once-for-all (H. Cai et al., ICLR 2020).
 
-The first generation is drawn and evaluated. Then, each time, a predictor learns from all evaluations so far, networks
-evolve under limits on their cost that are spread from the cheapest one to the user's limit (or to the largest), and
-the best of each are evaluated; two generations are once-for-all's search, more refine the predictor where it matters.
-A limit binds the network as it stands, before exits; survivors get exits and an inner search as with `nested`.
+The first generation is given or drawn, and evaluated. Then, each time, a predictor learns from all evaluations so
+far, networks evolve under limits on their cost that are spread from the cheapest one to the user's limit (or to the
+largest), and the best of each are evaluated; two generations are once-for-all's search, more refine the predictor
+where it matters. A limit binds the network as it stands, before exits; survivors get exits and an inner search as
+with `nested`.
 """
 
 from __future__ import annotations
@@ -17,16 +18,20 @@ from search.front import Front
 from search.objective import ACCURACY, static
 from search.predictor import LEAST, Learned, Predictor
 from search.problem import Problem
-from search.strategy import Budget, Dialogue, Strategy, draw, inner_searches, ranked, static_costs
+from search.strategy import Budget, Dialogue, Strategy, begin, draw, inner_searches, ranked, static_costs
 
 
 class Options(BaseModel):
-    """levels: limits that evolve side by side.  generations, population: of each, all of them predicted only."""
+    """levels: limits that evolve side by side.  generations, population: of each, all of them predicted only.
+
+    first: genes of backbones with which the first generation begins; of more than it holds, as many, evenly taken.
+    """
 
     model_config = ConfigDict(extra="forbid")
     levels: int = Field(default=8, ge=1)
     generations: int = Field(default=200, ge=1)
     population: int = Field(default=100, ge=4)
+    first: tuple[tuple[int, ...], ...] = ()
 
 
 class Evolving:
@@ -46,7 +51,7 @@ class Evolving:
         accuracy = np.empty(0)
         searched: set[int] = set()
         predictor = Predictor(problem.space)
-        fresh = draw(problem.space, budget.outer_population, known, rng, anchors=True)
+        fresh = begin(problem.space, self._options.first, budget.outer_population, rng)
         for _ in range(budget.outer_generations):
             answers = yield problem.tasks(fresh, exits=False)
             measured = np.array([answer.values[ACCURACY.name] for answer in answers])

@@ -23,7 +23,7 @@ from search.front import Front
 from search.objective import ACCURACY, static
 from search.predictor import LEAST, Learned, Predictor
 from search.problem import Problem
-from search.strategy import Budget, Dialogue, Strategy, draw, inner_searches, ranked, static_costs
+from search.strategy import Budget, Dialogue, Strategy, begin, draw, inner_searches, ranked, static_costs
 
 # Mating inside a small space yields known children again and again; then random points fill the generation.
 _TRIES = 20
@@ -63,7 +63,7 @@ class Nested:
         accuracy = np.empty(0)
         predictor = Predictor(problem.space)
         fronts: dict[int, Front] = {}
-        fresh = self._first(problem.space, budget.outer_population, rng)
+        fresh = begin(problem.space, self._options.first, budget.outer_population, rng)
         for _ in range(budget.outer_generations):
             answers = yield problem.tasks(fresh, exits=False)
             measured = np.array([answer.values[ACCURACY.name] for answer in answers])
@@ -89,14 +89,6 @@ class Nested:
                 break
         assert self.front is not None
         return self.front
-
-    def _first(self, space: Space, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Up to n canonical points: those given, then the smallest and the largest, then random ones."""
-        given = np.array(self._options.first, np.int16).reshape(-1, len(space.genes))
-        rows = np.unique(np.linspace(0, len(given) - 1, min(n, len(given))).round().astype(int))
-        taken = space.canonical(given[rows]) if len(given) else given
-        known = {tuple(row) for row in taken.tolist()}
-        return np.concatenate([taken, draw(space, n - len(taken), known, rng, anchors=True)])
 
     def _children(
         self, space: Space, parents: np.ndarray, n: int, known: set[tuple[int, ...]], rng: np.random.Generator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from models.space import Space, load_space
 from search import design
 from search.front import Front, Promise
 from search.run import Config, Run
-from search.strategies import nested
+from search.strategies import evolution, nested
 from search.warm import first_backbones
 from tests.search.toy import BUDGET, Toy
 from tests.search.toy_run import CONFIG
@@ -93,21 +94,22 @@ def test_a_run_that_is_not_through_or_whose_space_changed_is_refused(tmp_path: P
         first_backbones(tmp_path / "nothing", DIGITS)
 
 
-def asked_first(first: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
-    """The genes of the first batch that `nested` asks."""
-    searching = nested.open(nested.Options(first=first)).search(Toy(), BUDGET, np.random.default_rng(1))
+def asked_first(strategy: ModuleType, first: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
+    """The genes of the first batch that a strategy asks."""
+    searching = strategy.open(strategy.Options(first=first)).search(Toy(), BUDGET, np.random.default_rng(1))
     return [tuple(task.args["genes"]) for task in next(searching)]
 
 
-def test_they_are_the_first_population() -> None:
+@pytest.mark.parametrize("strategy", [nested, evolution])
+def test_they_are_the_first_population(strategy: ModuleType) -> None:
     """Before the smallest, the largest and random ones; of too many some over the whole front."""
     space = Toy().space
     drawn = [tuple(map(int, row)) for row in space.sample(200, np.random.default_rng(0))]
     given = tuple(dict.fromkeys(drawn))[: 2 * BUDGET.outer_population]
-    few = asked_first(given[:2])
+    few = asked_first(strategy, given[:2])
     assert [*given[:2]] == few[:2]
     assert BUDGET.outer_population == len(few) == len(set(few))
     assert space.subnet(space.smallest()).genes in few
-    many = asked_first(given)
+    many = asked_first(strategy, given)
     assert BUDGET.outer_population == len(many)
     assert set(many) <= set(given) and (given[0], given[-1]) == (many[0], many[-1])
