@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -77,10 +77,9 @@ def begin(space: Space, first: Sequence[Sequence[int]], n: int, rng: np.random.G
     return np.concatenate([taken, draw(space, n - len(taken), known, rng, anchors=True)])
 
 
-def static_costs(problem: Problem, genes: np.ndarray, answers: Sequence[Result]) -> np.ndarray:
-    """(B, M) static fitness S of whole backbones, smaller is better: accuracy on `val`, costs from the table."""
-    metrics = dict(problem.static(genes))
-    metrics[ACCURACY.name] = np.array([result.values["accuracy"] for result in answers])
+def static_costs(problem: Problem, genes: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
+    """(B, M) static fitness S of whole backbones of this accuracy (B,), smaller is better; costs from the table."""
+    metrics = {**problem.static(genes), ACCURACY.name: accuracy}
     return np.stack([o.as_cost(metrics[o.name]) for o in static(problem.objectives)], axis=1)
 
 
@@ -111,6 +110,12 @@ def inner_searches(
         designs = [problem.design(g, task, cascade, *one) for one in zip(*choice, strict=True)]
         fronts.append(Front.of(problem.objectives, problem.reference, Promise.of(cascade, *choice, designs)))
     return fronts
+
+
+def merged(fronts: Iterable[Front | None]) -> Front:
+    """One front of several, at least one; None is one that holds nothing yet."""
+    first, *others = [front for front in fronts if front is not None]
+    return first.merge(*others)
 
 
 def ranked(costs: np.ndarray) -> list[int]:

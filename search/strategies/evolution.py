@@ -13,12 +13,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from threadpoolctl import threadpool_limits
 
+from search.evaluated import Evaluated
 from search.evolve import Evolution, evolve
 from search.front import Front
-from search.objective import ACCURACY, static
+from search.objective import static
 from search.predictor import LEAST, Learned, Predictor
 from search.problem import Problem
-from search.strategy import Budget, Dialogue, Strategy, begin, draw, inner_searches, ranked, static_costs
+from search.strategy import Budget, Dialogue, Strategy, begin, draw, inner_searches, merged, ranked
 
 
 class Options(BaseModel):
@@ -44,38 +45,32 @@ class Evolving:
 
     def search(self, problem: Problem, budget: Budget, rng: np.random.Generator) -> Dialogue:
         """Generations of backbones; returns the archive of all inner fronts."""
-        self.front, self.learned = None, []
-        known: set[tuple[int, ...]] = set()
-        genes = np.empty((0, len(problem.space.genes)), np.int16)
-        costs = np.empty((0, len(static(problem.objectives))))
-        accuracy = np.empty(0)
+        self.front = None
+        evaluated = Evaluated(problem)
+        self.learned = evaluated.learned
         searched: set[int] = set()
-        predictor = Predictor(problem.space)
-        fresh = begin(problem.space, self._options.first, budget.outer_population, rng)
         for _ in range(budget.outer_generations):
-            answers = yield problem.tasks(fresh, exits=False)
-            measured = np.array([answer.values[ACCURACY.name] for answer in answers])
-            if predictor.trained_on:
-                self.learned.append(Learned.of(predictor.trained_on, predictor.predict(fresh)[0], measured))
-            known |= {tuple(row) for row in fresh.tolist()}
-            genes, accuracy = np.concatenate([genes, fresh]), np.concatenate([accuracy, measured])
-            costs = np.concatenate([costs, static_costs(problem, fresh, answers)])
-
-            chosen = [i for i in ranked(costs) if i not in searched][: budget.survivors]
-            found = yield from inner_searches(problem, budget, genes[chosen], rng)
-            searched |= set(chosen)
-            self.front = found[0].merge(*found[1:]) if self.front is None else self.front.merge(*found)
-
-            fresh = np.empty((0, genes.shape[1]), np.int16)
-            if len(genes) >= LEAST:
-                predictor.fit(genes, accuracy)
-                fresh = self._evolved(problem, predictor, budget.outer_population, known, rng)
-            taken = known | {tuple(row) for row in fresh.tolist()}
-            fresh = np.concatenate([fresh, draw(problem.space, budget.outer_population - len(fresh), taken, rng)])
+            if self.front is None:
+                fresh = begin(problem.space, self._options.first, budget.outer_population, rng)
+            else:
+                fresh = self._next(problem, evaluated, budget.outer_population, rng)
             if not len(fresh):
                 break
+            yield from evaluated.ask(fresh)
+            chosen = [i for i in ranked(evaluated.costs) if i not in searched][: budget.survivors]
+            found = yield from inner_searches(problem, budget, evaluated.genes[chosen], rng)
+            searched |= set(chosen)
+            self.front = merged([self.front, *found])
         assert self.front is not None
         return self.front
+
+    def _next(self, problem: Problem, evaluated: Evaluated, n: int, rng: np.random.Generator) -> np.ndarray:
+        """(≤ n, G) new backbones: evolved ones where there is enough to learn from, then random ones."""
+        fresh = np.empty((0, evaluated.genes.shape[1]), np.int16)
+        if len(evaluated.genes) >= LEAST:
+            fresh = self._evolved(problem, evaluated.learn(), n, evaluated.known, rng)
+        taken = evaluated.known | {tuple(row) for row in fresh.tolist()}
+        return np.concatenate([fresh, draw(problem.space, n - len(fresh), taken, rng)])
 
     def _evolved(
         self, problem: Problem, predictor: Predictor, n: int, known: set[tuple[int, ...]], rng: np.random.Generator

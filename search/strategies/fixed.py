@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from search.front import Front
 from search.problem import Problem
-from search.strategy import Budget, Dialogue, Strategy, inner_searches
+from search.strategy import Budget, Dialogue, Strategy, inner_searches, merged
 
 
 class Options(BaseModel):
@@ -33,7 +33,7 @@ class Fixed:
         genes = problem.space.canonical(np.array(self._options.backbones, np.int16))
         yield problem.tasks(genes, exits=False)
         found = yield from inner_searches(problem, budget, genes, rng)
-        self.front = found[0].merge(*found[1:])
+        self.front = merged(found)
         return self.front
 
 

@@ -8,7 +8,7 @@ inner results do reach the second selection, fronts are kept, and no candidate i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,11 +19,11 @@ from pymoo.operators.mutation.pm import PM
 from pymoo.operators.repair.rounding import RoundingRepair
 
 from models.space import Space
+from search.evaluated import Evaluated
 from search.front import Front
-from search.objective import ACCURACY, static
 from search.predictor import LEAST, Learned, Predictor
 from search.problem import Problem
-from search.strategy import Budget, Dialogue, Strategy, begin, draw, inner_searches, ranked, static_costs
+from search.strategy import Budget, Dialogue, Strategy, begin, draw, inner_searches, merged, ranked, static_costs
 
 # Mating inside a small space yields known children again and again; then random points fill the generation.
 _TRIES = 20
@@ -56,39 +56,34 @@ class Nested:
 
     def search(self, problem: Problem, budget: Budget, rng: np.random.Generator) -> Dialogue:
         """Generations of backbones; returns the archive of all inner fronts."""
-        self.front, self.learned = None, []
-        known: set[tuple[int, ...]] = set()
-        genes = np.empty((0, len(problem.space.genes)), np.int16)
-        costs = np.empty((0, len(static(problem.objectives))))
-        accuracy = np.empty(0)
-        predictor = Predictor(problem.space)
+        self.front = None
+        evaluated = Evaluated(problem)
+        self.learned = evaluated.learned
         fronts: dict[int, Front] = {}
-        fresh = begin(problem.space, self._options.first, budget.outer_population, rng)
         for _ in range(budget.outer_generations):
-            answers = yield problem.tasks(fresh, exits=False)
-            measured = np.array([answer.values[ACCURACY.name] for answer in answers])
-            if predictor.trained_on:
-                self.learned.append(Learned.of(predictor.trained_on, predictor.predict(fresh)[0], measured))
-            known |= {tuple(row) for row in fresh.tolist()}
-            genes, accuracy = np.concatenate([genes, fresh]), np.concatenate([accuracy, measured])
-            costs = np.concatenate([costs, static_costs(problem, fresh, answers)])
-
-            chosen = [i for i in ranked(costs) if i not in fronts][: budget.survivors]
-            found = yield from inner_searches(problem, budget, genes[chosen], rng)
-            fronts |= dict(zip(chosen, found, strict=True))
-            self.front = _merged(list(fronts.values()))
-
-            order = second_ranking(costs, fronts, self.front)[: budget.outer_population]
-            screened = self._options.screen > 1 and len(genes) >= LEAST
-            bred = budget.outer_population * (self._options.screen if screened else 1)
-            fresh = self._children(problem.space, genes[order], bred, known, rng)
-            if screened:
-                predictor.fit(genes, accuracy)
-                fresh = fresh[promising(problem, predictor, fresh)[: budget.outer_population]]
+            if self.front is None:
+                fresh = begin(problem.space, self._options.first, budget.outer_population, rng)
+            else:
+                order = second_ranking(evaluated.costs, fronts, self.front)[: budget.outer_population]
+                fresh = self._next(problem, evaluated, evaluated.genes[order], budget.outer_population, rng)
             if not len(fresh):
                 break
+            yield from evaluated.ask(fresh)
+            chosen = [i for i in ranked(evaluated.costs) if i not in fronts][: budget.survivors]
+            found = yield from inner_searches(problem, budget, evaluated.genes[chosen], rng)
+            fronts |= dict(zip(chosen, found, strict=True))
+            self.front = merged(fronts.values())
         assert self.front is not None
         return self.front
+
+    def _next(
+        self, problem: Problem, evaluated: Evaluated, parents: np.ndarray, n: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(≤ n, G) new children of (P, G) parents, best first; where the options say so, of more the promising ones."""
+        if self._options.screen == 1 or len(evaluated.genes) < LEAST:
+            return self._children(problem.space, parents, n, evaluated.known, rng)
+        fresh = self._children(problem.space, parents, n * self._options.screen, evaluated.known, rng)
+        return fresh[promising(problem, evaluated.learn(), fresh)[:n]]
 
     def _children(
         self, space: Space, parents: np.ndarray, n: int, known: set[tuple[int, ...]], rng: np.random.Generator
@@ -129,8 +124,7 @@ def promising(problem: Problem, predictor: Predictor, genes: np.ndarray) -> list
     if not len(genes):
         return []
     mean, deviation = predictor.predict(genes)
-    metrics = {**problem.static(genes), ACCURACY.name: mean + deviation}
-    return ranked(np.stack([o.as_cost(metrics[o.name]) for o in static(problem.objectives)], axis=1))
+    return ranked(static_costs(problem, genes, mean + deviation))
 
 
 def second_ranking(costs: np.ndarray, fronts: Mapping[int, Front], archive: Front) -> list[int]:
@@ -146,11 +140,7 @@ def second_ranking(costs: np.ndarray, fronts: Mapping[int, Front], archive: Fron
         # Without a design in the archive there is nothing to lose.
         if any(id(promise) in kept for promise in fronts[i].promises):
             others = [fronts[j] for j in searched if j != i]
-            value[row] = archive.hypervolume() - (_merged(others).hypervolume() if others else 0.0)
+            value[row] = archive.hypervolume() - (merged(others).hypervolume() if others else 0.0)
     rest = [i for i in range(len(costs)) if i not in fronts]
     first = ranked(np.column_stack([costs[searched], -value]))
     return [searched[i] for i in first] + [rest[i] for i in ranked(costs[rest])]
-
-
-def _merged(fronts: Sequence[Front]) -> Front:
-    return fronts[0].merge(*fronts[1:])

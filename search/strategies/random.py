@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from search.front import Front
 from search.problem import Problem
-from search.strategy import Budget, Dialogue, Strategy, draw, inner_searches
+from search.strategy import Budget, Dialogue, Strategy, draw, inner_searches, merged
 
 
 class Options(BaseModel):
@@ -34,7 +34,7 @@ class Random:
             # Their answers decide nothing here, but the two strategies spend the same and leave the same record.
             yield problem.tasks(fresh, exits=False)
             found = yield from inner_searches(problem, budget, fresh[: budget.survivors], rng)
-            self.front = found[0].merge(*found[1:]) if self.front is None else self.front.merge(*found)
+            self.front = merged([self.front, *found])
         assert self.front is not None
         return self.front
 
