@@ -179,14 +179,25 @@ class Cascade:
             | ({} if self.rule is None else {"score": self._score(self.rule, placed, first, point)}),
         )
 
+    def _spent(self, name: str, placed: np.ndarray, point: np.ndarray) -> np.ndarray:
+        """What each stage costs those who reach it, (B, S), of one metric."""
+        # A shared point selects whole rows, which is several times faster than single elements.
+        at = point[:, 0] if point.shape[1] == 1 else (point, np.arange(self.stages))
+        return np.asarray(self.step[name][at] + np.where(placed, self.ask[name][at], 0.0))
+
     def _score(self, rule: Score, placed: np.ndarray, first: np.ndarray, point: np.ndarray) -> np.ndarray:
         """The score of each candidate, (B,); first (B, S − 1): samples that an exit is the first to answer rightly."""
-        at = point[:, 0] if point.shape[1] == 1 else (point, np.arange(self.stages))
-        spent = {
-            name: (self.step[name][at] + np.where(placed, self.ask[name][at], 0.0)).cumsum(axis=1)[:, :-1]
-            for name in rule.baseline
-        }
-        return rule.of(placed[:, :-1], first / self.samples, _count(self._right[:-1]) / self.samples, spent)
+        upto = {name: self._spent(name, placed, point).cumsum(axis=1)[:, :-1] for name in rule.baseline}
+        return rule.of(placed[:, :-1], first / self.samples, _count(self._right[:-1]) / self.samples, upto)
+
+    def _expected(self, placed: np.ndarray, reach: np.ndarray, point: np.ndarray) -> dict[str, np.ndarray]:
+        """Weigh what a stage costs by the share of inputs that reach it."""
+        expected = {}
+        for name in self.step:  # one after the other: all of them at once leave a core's caches
+            # Where no input arrives nothing is paid, even if the cost is unknown.
+            paid = np.where(reach > 0, self._spent(name, placed, point), 0.0)
+            expected[name] = np.einsum("bs,bs->b", paid, reach)
+        return expected
 
     def _walk(self, exits: np.ndarray, level: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Samples leaving at each stage (B, S), answered rightly (B,), and answerable by some placed stage (B,).
@@ -255,19 +266,6 @@ class Cascade:
                 answerable[:n, k + 1] = _count(possible[:n])
         here &= self._right[-1]
         return _count(right | here), _count(possible | self._right[-1])
-
-    def _expected(self, placed: np.ndarray, reach: np.ndarray, point: np.ndarray) -> dict[str, np.ndarray]:
-        """Weigh what a stage costs by the share of inputs that reach it."""
-        if point.size and not 0 <= point.min() <= point.max() < self.points:
-            raise IndexError(f"an operating point is not in 0 … {self.points - 1}")
-        # A shared point selects whole rows, which is several times faster than single elements.
-        at = point[:, 0] if point.shape[1] == 1 else (point, np.arange(self.stages))
-        expected = {}
-        for name, step in self.step.items():
-            cost = step[at] + np.where(placed, self.ask[name][at], 0.0)
-            # Where no input arrives nothing is paid, even if the cost is unknown.
-            expected[name] = np.einsum("bs,bs->b", np.where(reach > 0, cost, 0.0), reach)
-        return expected
 
     def leaves_at(self, placed: np.ndarray, level: np.ndarray) -> np.ndarray:
         """The stage where each sample leaves, (N,), for one candidate: placed (S,) bool, level (S,)."""
