@@ -108,13 +108,8 @@ class Costs:
 
     def network(self, genes: np.ndarray) -> dict[str, np.ndarray]:
         """Whole backbones (B, G), each in one call: metric -> (P, B); bytes do not depend on the point: (B,)."""
-        found = {
-            metric: np.stack([self.call[metric][p] + self.space.total(genes, row) for p, row in enumerate(addend)])
-            for metric, addend in self.addend.items()
-        }
-        weights = self.space.params(genes) * self._element_bytes
-        peak = self.space.peak_activation_count(genes) * self._element_bytes
-        return found | {"size_bytes": weights, "memory_bytes": weights + peak}
+        each = [self.network_at(genes, point) for point in range(len(self.settings))]
+        return {m: np.stack([at[m] for at in each]) if m in self.addend else v for m, v in each[0].items()}
 
     def stages(self, genes: np.ndarray, positions: Sequence[int]) -> StageCosts:
         """One backbone (G,) cut behind the slots of these exit positions: S = len(positions) + 1 stages.

@@ -63,10 +63,7 @@ class Surrogate:
 
     def predict(self) -> tuple[Floats, Floats]:
         """Mean and standard deviation (N,) of what would be answered at every point, noise included."""
-        mean = self._pull @ self._cross
-        solved = cho_solve((self._lower, True), self._cross)
-        variance = np.exp(self._theta[:-1:2]).sum() - (self._cross * solved).sum(0) + self._noise
-        return self._mean + self._scale * mean, self._scale * np.sqrt(np.maximum(variance, self._noise))
+        return self._told(self._cross)
 
     def mean_at(self, features: Sequence[npt.ArrayLike]) -> Floats:
         """(n,) mean at other points, groups of (n, F) in the scale of the first ones."""
@@ -75,10 +72,13 @@ class Surrogate:
 
     def at(self, features: Sequence[npt.ArrayLike]) -> tuple[Floats, Floats]:
         """Mean and standard deviation (n,) at other points, noise included."""
-        cross = self._cross_to(features)
-        solved = cho_solve((self._lower, True), cross.T)
-        variance = np.exp(self._theta[:-1:2]).sum() - (cross.T * solved).sum(0) + self._noise
-        return self._mean + self._scale * (cross @ self._pull), self._scale * np.sqrt(np.maximum(variance, self._noise))
+        return self._told(self._cross_to(features).T)
+
+    def _told(self, cross: Floats) -> tuple[Floats, Floats]:
+        """The same for points of this likeness (k, n) to the known ones."""
+        solved = cho_solve((self._lower, True), cross)
+        variance = np.exp(self._theta[:-1:2]).sum() - (cross * solved).sum(0) + self._noise
+        return self._mean + self._scale * (self._pull @ cross), self._scale * np.sqrt(np.maximum(variance, self._noise))
 
     def _scaled(self, features: Sequence[npt.ArrayLike]) -> list[Floats]:
         return [scale(np.asarray(f, np.float64)) for scale, f in zip(self._scales, features, strict=True)]
