@@ -93,10 +93,10 @@ class Side:
         config = read_config(folder)
         with Run.start(folder, config) as run:
             found = Found.of(run)
-            return _of_run(found, designs) if split == "val" else _on_test(found)
+            return _of_run(found, designs, split) if split == "val" else _on_test(found)
 
 
-def _of_run(found: Found, designs: int) -> Side:
+def _of_run(found: Found, designs: int, split: str) -> Side:
     config = found.run.config
     wanted = objectives(config.objectives)
     rows = list(found.promises.values())
@@ -112,7 +112,7 @@ def _of_run(found: Found, designs: int) -> Side:
             "objectives": ", ".join(_objective(o, config) for o in wanted),
             "target": config.target,
             "evidence": ", ".join(f"{name} {text}" for name, text in evidence.items()) or "no measured metric",
-            "data": f"accuracy on val of {config.dataset} ({config.dataset_sha256[:12]})",
+            "data": f"accuracy on {split} of {config.dataset} ({config.dataset_sha256[:12]})",
         },
         other=_other(config),
         steps=_steps(found, designs) if rows else (),
@@ -121,7 +121,7 @@ def _of_run(found: Found, designs: int) -> Side:
 
 def _on_test(found: Found) -> Side:
     """The designs of the front with what test.csv says of them; nothing step by step, that is known on val alone."""
-    promised = _of_run(found, 0)
+    promised = _of_run(found, 0, "test")
     folder, wanted = found.run.folder, promised.objectives
     if untold := [o.name for o in wanted if o.name not in _ON_TEST.keys() | _OF_NETWORK]:
         raise ConfigError(f"{folder}: what {untold[0]} is on test is not known; such runs compare on val")
@@ -134,12 +134,10 @@ def _on_test(found: Found) -> Side:
             values[:, m] = [float(row[column]) for row in rows]
     told = replace(promised, values=values)
     kept = nondominated(told.costs)
-    data = promised.same["data"].replace("accuracy on val", "accuracy on test", 1)
     return replace(
         told,
         values=values[kept],
         said=f"{promised.said}, {len(kept)} of them not beaten on test",
-        same={**promised.same, "data": data},
     )
 
 

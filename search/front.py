@@ -133,13 +133,18 @@ class Front:
 
 def read_csv(file: Path) -> dict[str, dict[str, str]]:
     """The rows of a front.csv by design key, in its order, cells as they stand; ConfigError naming what is wrong."""
+    return read_rows(file, COLUMNS, absent="is its search through?", again="resume the run to write it again")
+
+
+def read_rows(file: Path, columns: Sequence[str], *, absent: str, again: str) -> dict[str, dict[str, str]]:
+    """The rows of a CSV with exactly these columns by design key, in its order; what is wrong, and what to do then."""
     try:
         reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}); is its search through?") from error
+        raise ConfigError(f"{file}: cannot be read ({error}); {absent}") from error
     rows = list(reader)
-    if tuple(reader.fieldnames or ()) != COLUMNS or any(None in row.values() for row in rows):
-        raise ConfigError(f"{file}: not the columns {','.join(COLUMNS)}; resume the run to write it again")
+    if (reader.fieldnames or []) != list(columns) or any(None in row.values() for row in rows):
+        raise ConfigError(f"{file}: not the columns {','.join(columns)}; {again}")
     return {row["design"]: row for row in rows}
 
 

@@ -21,6 +21,7 @@ from search.cascade import Cascade, Outcome
 from search.design import Design
 from search.engine import Engine
 from search.found import Found
+from search.front import read_rows
 from search.run import Run, write_whole
 from search.task import Task
 from search.verify import trained
@@ -106,22 +107,14 @@ def read(folder: Path, designs: Sequence[str]) -> list[dict[str, str]]:
 
     ConfigError where a design was not asked on `test` yet.
     """
-    file = folder / "test.csv"
-    try:
-        reader = csv.DictReader(io.StringIO(file.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read ({error}); write it with: search test {folder}") from error
-    rows = {row["design"]: row for row in reader if None not in row.values()} if _whole(reader) else {}
+    file, ask = folder / "test.csv", f"search test {folder}"
+    rows = read_rows(file, COLUMNS, absent=f"write it with: {ask}", again=f"write it again with: {ask}")
     if missing := [key for key in designs if key not in rows]:
         raise ConfigError(
             f"{file}: {len(missing)} of the front's {len(designs)} designs are missing, first {missing[0]}; "
-            f"write it again with: search test {folder}"
+            f"write it again with: {ask}"
         )
     return [rows[key] for key in designs]
-
-
-def _whole(reader: csv.DictReader[str]) -> bool:
-    return tuple(reader.fieldnames or ()) == COLUMNS
 
 
 def to_text(rows: Sequence[Unseen]) -> str:
