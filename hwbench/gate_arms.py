@@ -7,7 +7,9 @@ import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hwbench import import_command
 from hwbench.errors import ConfigError
+from hwbench.setting import Setting
 from hwbench.table import LatencyTable
 from hwbench.workload import Bundle
 
@@ -79,9 +81,6 @@ def table_at(file: Path, revision: str, scratch: Path) -> LatencyTable:
 
 def _benchmarks(file: Path, scratch: Path) -> LatencyTable:
     """The rows of pytest-benchmark's JSON, one a test; the machine is the one that the file names."""
-    from hwbench import import_command
-    from hwbench.setting import Setting
-
     if not file.is_file():
         raise ConfigError(f"{file}: no such file; write it with: pytest --benchmark-json {file.name}")
     scratch.mkdir(parents=True, exist_ok=True)

@@ -69,8 +69,8 @@ def configure(
     Raises ConfigError naming the nearest known name, or the command that makes a file.
     """
     named(objectives)
-    for package, name in (("search.problems", problem), ("search.strategies", strategy)):
-        plugin.load(package, name)
+    plugin.load("search.problems", problem)
+    takes = plugin.load("search.strategies", strategy).Options.model_fields
     board = find_target(target)
     found = load_space(space)
     file = table or choose_table(board, found.name, backend)
@@ -81,13 +81,13 @@ def configure(
     given = dict.fromkeys(backbone(found, text) for text in backbones)
     if (strategy == "fixed") != bool(given):
         raise ConfigError("--strategy fixed and --backbone need each other: say which backbones get exits")
-    if screen is not None and strategy != "nested":
+    if screen is not None and "screen" not in takes:
         raise ConfigError(f"--screen is for strategy nested; {strategy} breeds no children that could be screened")
     if given:
         budget = replace(budget, outer_generations=1, outer_population=len(given), survivors=len(given))
     started: dict[str, Any] = {"backbones": [list(genes) for genes in given]} if given else {}
     if warm is not None:
-        if strategy not in ("nested", "evolution"):
+        if "first" not in takes:
             raise ConfigError(
                 f"--from gives strategy nested or evolution its first backbones; {strategy} has no use for them"
             )
