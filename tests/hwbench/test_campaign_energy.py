@@ -132,5 +132,6 @@ def test_bench_meter_that_dies_leaves_latency_measured(
     file.write_text(f'{_METERED}[[meter]]\nkind = "external"\nrate_hz = 500\ncommand = ["true"]\n')
     with open_board(read_target(file)) as board:
         found = measure(board, bundle, store, sessions=1)
-    assert all(m.energy_mj is None and m.flags == ("no_energy",) and "energy" not in m.evidence for m in found)
+    # A busy machine may add `unsteady` to the flags: these windows are really measured.
+    assert all(m.energy_mj is None and "no_energy" in m.flags and "energy" not in m.evidence for m in found)
     assert all(m.latency_ms.value > 0 for m in found)
