@@ -91,9 +91,17 @@ def check(files: tuple[Path, ...], max_mape: float) -> None:
 @table.command("fit")
 @click.option("--networks", type=click.Path(path_type=Path), required=True, help="CSV or Parquet of whole networks.")
 @click.option("--validate", type=click.Path(path_type=Path), help="The same of other networks, to judge the fit by.")
+@click.option(
+    "--from",
+    "boards",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="What `table fit` wrote of another board (repeatable): then 10 networks are enough.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write (stem). [default: beside --networks]")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def table_fit(networks: Path, validate: Path | None, out: Path | None, as_json: bool) -> None:
+def table_fit(networks: Path, validate: Path | None, boards: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
     """Fit what operations cost to measurements of whole networks alone.
 
     The file has columns family, arch, and latency_ms and/or energy_mj (-1 or empty: could not be measured):
@@ -104,10 +112,11 @@ def table_fit(networks: Path, validate: Path | None, out: Path | None, as_json: 
 
     \b
       hwbench table fit --networks coral.csv --validate other.csv --out latency_tables/coral/cells
+      hwbench table fit --networks new.csv --from latency_tables/coral/cells.networks.json
     """
     from hwbench import fit_command
 
-    written, found = fit_command.fit(networks, validate, out)
+    written, found = fit_command.fit(networks, validate, out, boards)
     if as_json:
         click.echo(json.dumps(fit_command.as_json(written, found), indent=1))
     else:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from hwbench.fit_networks import Checked, Judged, NetworkModel, check, fit_networks
-from hwbench.fitted_file import read_fitted, write_fitted
+from hwbench.errors import ConfigError
+from hwbench.fit_networks import MINIMUM_NETWORKS, Checked, check, fit_networks
+from hwbench.fitted_file import SUFFIX, read_fitted, read_sources, write_fitted
+from hwbench.judged import Judged
+from hwbench.network_model import NetworkModel, Source
 from hwbench.networks_file import Networks, read_networks
 
 
-def fit(file: Path, validate: Path | None, out: Path | None) -> tuple[Path, list[tuple[NetworkModel, Checked | None]]]:
-    """Fit every metric of a file; the file written, and each model with its figures on other networks."""
+def fit(
+    file: Path, validate: Path | None, out: Path | None, boards: Sequence[Path] = ()
+) -> tuple[Path, list[tuple[NetworkModel, Checked | None]]]:
+    """Fit every metric of a file; the file written, and each model with its figures on other networks.
+
+    boards: what was fitted before to other boards; the metrics that they have may lean on them.
+    """
     networks, others = read_networks(file), read_networks(validate) if validate is not None else None
-    found = [_judge(fit_networks(networks, metric), others) for metric in networks.values]
+    sources = _sources(boards, networks)
+    found = [_judge(fit_networks(networks, metric, sources[metric]), others) for metric in networks.values]
     created = datetime.now(timezone.utc).isoformat(timespec="seconds")
     written = write_fitted(out or file.with_suffix(""), [m for m, _ in found], source=networks.source, created=created)
     return written, found
@@ -35,6 +45,7 @@ def as_json(written: Path, found: list[tuple[NetworkModel, Checked | None]]) -> 
                 "base": model.counts.base,
                 "cost": dict(model.counts.cost),
                 "corrected": model.correction is not None,
+                "sources": [_plain(asdict(t)) for t in model.tried],
                 "constant": model.constant,
                 "counts_left_out": _plain(asdict(model.counts_error)),
                 "left_out": _plain(asdict(model.error)),
@@ -58,9 +69,17 @@ def lines(written: Path, found: list[tuple[NetworkModel, Checked | None]]) -> It
             f"{model.counts.reading.replace('_', ' ')}"
         )
         yield f"  {unit} each: base {model.counts.base:.4g}, {told}{more}"
+        for tried in model.tried:
+            before, after = tried.without, tried.beside
+            yield (
+                f"  {tried.name} beside, left out: mape {before.mape:.2f} -> {after.mape:.2f} %, spearman "
+                f"{before.spearman:.4f} -> {after.spearman:.4f}: {'kept' if tried.kept else 'not kept, no clear gain'}"
+            )
         yield f"  counts alone, left out:    {_figures(model.counts_error)}"
         if model.correction is not None:
             yield f"  with correction, left out: {_figures(model.error)}"
+        elif model.error.n < MINIMUM_NETWORKS:
+            yield f"  no correction: fewer than {MINIMUM_NETWORKS} networks cannot judge one"
         else:
             yield "  no correction: none predicted networks left out better"
         if model.runs_right is not None:
@@ -87,6 +106,35 @@ def predicted(file: Path, archs: Sequence[str]) -> list[dict[str, Any]]:
                 entry["evidence"] = str(model.evidence)
             told.append(entry)
     return told
+
+
+def _sources(files: Sequence[Path], networks: Networks) -> Mapping[str, list[Source]]:
+    """By metric, the models that these files hold of it; ConfigError for a file that helps with none."""
+    found: dict[str, list[Source]] = {metric: [] for metric in networks.values}
+    for file, name in _names(files):
+        models = read_sources(file, name)
+        other = next((s.model.family for s in models if s.model.family != networks.family), None)
+        if other is not None:
+            raise ConfigError(f"--from {file}: fitted to {other}, the networks to fit are {networks.family}")
+        useful = [s for s in models if s.model.metric in found]
+        if not useful:
+            had = ", ".join(s.model.metric for s in models) or "nothing"
+            raise ConfigError(f"--from {file}: has {had}, the networks to fit have {', '.join(found)}")
+        for source in useful:
+            found[source.model.metric].append(source)
+    return found
+
+
+def _names(files: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Each file and what to call it: its own name, with its folder's where two have the same."""
+    beside = [f.with_name(f.name + SUFFIX) for f in files]
+    found = [b if b.is_file() and not f.is_file() else f for f, b in zip(files, beside, strict=True)]
+    own = [f.name.removesuffix(SUFFIX) for f in found]
+    names = [f"{f.resolve().parent.name}/{o}" if own.count(o) > 1 else o for f, o in zip(found, own, strict=True)]
+    name, times = Counter(names).most_common(1)[0] if names else ("", 0)
+    if times > 1:
+        raise ConfigError(f"--from: {times} files are called {name}; give each board once, or rename one")
+    return list(zip(found, names, strict=True))
 
 
 def _judge(model: NetworkModel, others: Networks | None) -> tuple[NetworkModel, Checked | None]:

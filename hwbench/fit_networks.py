@@ -4,86 +4,39 @@ First the counts of operations, in the reading of the architectures that predict
 correction, a Gaussian process over all readings, if and only if it predicts networks left out clearly better. Intervals
 are conformal: as wide as the errors on networks left out. Networks unlike those measured are refused, and where some
 could not be measured at all, a classifier tells which others cannot run either.
+
+With models of other boards ten networks are enough: what each of those predicts is tried as one more operation, and
+kept where networks left out are predicted clearly better. How far predictions may reach beyond so few measurements is
+then told by the networks that the other boards ran.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwbench import statistics
 from hwbench.composition import Range
-from hwbench.counts import Counts, counts_left_out, fit_counts
-from hwbench.decoder import Decoded, decoder
+from hwbench.counts import counts_left_out, fit_counts
+from hwbench.decoder import Decoded, Reading, decoder
 from hwbench.errors import ConfigError
-from hwbench.evidence import Evidence, join
+from hwbench.evidence import join
+from hwbench.judged import Judged
 from hwbench.kernels import Kernels, part
+from hwbench.network_model import Correction, NetworkModel, Source, Tried, beside, size
 from hwbench.networks_file import Networks
-from hwbench.variance_components import Process, learn, solve
+from hwbench.variance_components import learn, solve
 
 MINIMUM_NETWORKS = 30  # fewer leave nothing to judge the fit by
+MINIMUM_BESIDE_OTHERS = 10  # where models of other boards tell how far it reaches
 _CLEARLY = 0.95  # the correction must bring the error on networks left out down to this share
 _LEARN_ON = 600  # weights of kernels settle with so many networks; learning them takes their number cubed
-_FLOOR = 0.3  # of the median: below it an error counts as if the network cost this much, since tiny ones cost nothing
 _EXACT = 1e-9  # nothing is left to correct where networks are sums to rounding
 _ENOUGH_CONSTANT = 3  # of those whose output does not depend on the input, to tell their median
 _COVERED = 0.95
 _FEWEST_JUDGES = 2
 _FEWEST_FAILED = 5
-_BEYOND = 0.1  # share by which a prediction may lie outside of what was measured
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """How well n networks were predicted; percent. within: share of networks off by at most so much."""
-
-    mape: float
-    rmse: float
-    spearman: float
-    kendall: float
-    within_5: float
-    within_10: float
-    n: int
-
-    @classmethod
-    def of(cls, predicted: np.ndarray, measured: np.ndarray) -> Judged:
-        """Compare (n,) predictions with (n,) measurements; rmse in the metric's unit."""
-        off = np.abs(predicted - measured) / measured
-        return cls(
-            mape=statistics.mape(predicted, measured),
-            rmse=float(np.sqrt(np.mean((predicted - measured) ** 2))),
-            spearman=statistics.spearman(predicted, measured),
-            kendall=kendall(predicted, measured),
-            within_5=float(np.mean(off <= 0.05)),
-            within_10=float(np.mean(off <= 0.10)),
-            n=len(measured),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Correction:
-    """A process on what the counts leave, or on whether networks run."""
-
-    kernels: Kernels
-    process: Process
-    unit: float
-
-    def __call__(self, networks: Decoded) -> np.ndarray:
-        """(n,) what it adds."""
-        return self.unit * self.kernels.weigh(networks, self.process.weights, self.process.dual)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Predicted:
-    """(n,) each. low, high: 95 % interval of value.  runs: False = cannot run.  known: False = refused."""
-
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    runs: np.ndarray
-    known: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,89 +53,48 @@ class Checked:
     runs_right: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NetworkModel:
-    """One metric of one family on one board.
-
-    constant: cost of networks whose output does not depend on the input, where these are apart; None = they are not.
-    runs: tells what can run; None = all that was tried did.  runs_right: share told right of networks left out.
-    counts_error, error: of the counts alone and of the model, on networks left out.  width: half of an interval over
-    the size of a network.  seen: (K,) whether an operation of the first reading was in any network.
-    evidence: of what it predicts, derived from that of the networks.
-    """
-
-    family: str
-    metric: str
-    archs: tuple[str, ...]
-    measured: np.ndarray
-    counts: Counts
-    counts_error: Judged
-    correction: Correction | None
-    constant: float | None
-    runs: Correction | None
-    runs_right: float | None
-    error: Judged
-    width: float
-    valid: Range
-    seen: np.ndarray
-    evidence: Evidence
-
-    def predict(self, archs: Sequence[str]) -> Predicted:
-        """Of architectures by name; nothing is raised for those that it does not know, `known` says which they are."""
-        networks = decoder(self.family)(archs)
-        value = _value(networks, self.counts, self.correction, self.constant)
-        half = self.width * _size(value, float(np.nanmedian(self.measured)))
-        low, high = self.valid.low, self.valid.high
-        inside = (value >= low * (1 - _BEYOND)) & (value <= high * (1 + _BEYOND))
-        used = networks.readings[0].counts > 0
-        return Predicted(
-            value=np.maximum(value, low),
-            low=np.maximum(value - half, 0.0),
-            high=value + half,
-            runs=np.ones(len(value), dtype=bool) if self.runs is None else self.runs(networks) > 0,
-            known=inside & ~(used & ~self.seen).any(axis=1),
-        )
-
-
-def fit_networks(networks: Networks, metric: str) -> NetworkModel:
-    """Fit one metric; ConfigError with too few networks."""
+def fit_networks(networks: Networks, metric: str, sources: Sequence[Source] = ()) -> NetworkModel:
+    """Fit one metric, with models of other boards where there are some; ConfigError with too few networks."""
     value = networks.values[metric]
     ran = np.isfinite(value)
-    if ran.sum() < MINIMUM_NETWORKS:
-        raise ConfigError(f"{metric}: {ran.sum()} networks with a value, a fit needs {MINIMUM_NETWORKS}")
+    _enough(networks, metric, int(ran.sum()), sources)
     everything = decoder(networks.family)(networks.archs)
     decoded, measured = part(everything, ran), value[ran]
     median = float(np.median(measured))
-    size = _size(measured, median)
-    tried = {r.name: counts_left_out(r, measured, size) for r in decoded.readings}
-    best = min(decoded.readings, key=lambda r: float(np.median(np.abs(tried[r.name] - measured) / size)))
-    counts, left_out = fit_counts(best, measured, size), tried[best.name]
-    judged = Judged.of(np.maximum(left_out, measured.min()), measured)
+    sizes = size(measured, median)
+    told = {s.name: s.model.predict(networks.archs).value[ran] for s in sources}
+    used, tried = _choose(decoded, measured, sizes, sources, told)
+    best, left_out = _best(_ways(decoded, used, told), measured, sizes)
+    counts, counts_error = fit_counts(best, measured, sizes), _judged(left_out, measured)
+    decoded = beside(decoded, used, [told[s.name] for s in used])
     correction: Correction | None = None
-    if _off(left_out, measured, size) > _EXACT:
-        tried_correction, corrected = _correct(decoded, measured - counts.predict(best), size, median)
+    if ran.sum() >= MINIMUM_NETWORKS and _off(left_out, measured, sizes) > _EXACT:
+        tried_correction, corrected = _correct(decoded, measured - counts.predict(best), sizes, median)
         corrected = corrected + counts.predict(best)
-        if _off(corrected, measured, size) < _CLEARLY * _off(left_out, measured, size):
+        if _off(corrected, measured, sizes) < _CLEARLY * _off(left_out, measured, sizes):
             correction, left_out = tried_correction, corrected
     constant, left_out = _constant(decoded, measured, left_out)
     runs, right = _runs(everything, ran)
-    return NetworkModel(
+    model = NetworkModel(
         family=networks.family,
         metric=metric,
         archs=networks.archs,
         measured=value,
         counts=counts,
-        counts_error=judged,
+        counts_error=counts_error,
         correction=correction,
         constant=constant,
         runs=runs,
         runs_right=right,
-        error=Judged.of(np.maximum(left_out, measured.min()), measured),
-        width=_conformal(np.abs(left_out - measured) / _size(left_out, median)),
+        error=_judged(left_out, measured),
+        width=_conformal(np.abs(left_out - measured) / size(left_out, median)),
         valid=Range(low=float(measured.min()), high=float(measured.max())),
-        seen=np.asarray((decoded.readings[0].counts > 0).any(axis=0)),
-        evidence=join(networks.evidence),
+        seen=np.asarray((everything.readings[0].counts[ran] > 0).any(axis=0)),
+        evidence=join(networks.evidence, *(s.model.evidence for s in used), mixed=True),
+        sources=used,
+        tried=tried,
     )
+    return _reaching(model, sources)
 
 
 def check(model: NetworkModel, networks: Networks) -> Checked:
@@ -203,21 +115,78 @@ def check(model: NetworkModel, networks: Networks) -> Checked:
     )
 
 
-def kendall(first: np.ndarray, second: np.ndarray) -> float:
-    """Kendall's tau-b; NaN where one side is constant. Takes the square of n, in parts."""
-    same, ties_a, ties_b = 0.0, 0.0, 0.0
-    for i in range(len(first) - 1):
-        a, b = np.sign(first[i + 1 :] - first[i]), np.sign(second[i + 1 :] - second[i])
-        same, ties_a, ties_b = same + float(a @ b), ties_a + float(a @ a), ties_b + float(b @ b)
-    return same / (ties_a * ties_b) ** 0.5 if ties_a and ties_b else float("nan")
+def _enough(networks: Networks, metric: str, count: int, sources: Sequence[Source]) -> None:
+    minimum = MINIMUM_BESIDE_OTHERS if sources else MINIMUM_NETWORKS
+    if count < minimum:
+        how = "" if sources else f", or {MINIMUM_BESIDE_OTHERS} and --from a fit of another board"
+        raise ConfigError(f"{metric}: {count} networks with a value, a fit needs {minimum}{how}")
+    for source in sources:
+        if source.model.family != networks.family:
+            raise ConfigError(f"{source.name} is of {source.model.family}, the networks are {networks.family}")
 
 
-def _value(networks: Decoded, counts: Counts, correction: Correction | None, constant: float | None) -> np.ndarray:
-    reading = next(r for r in networks.readings if r.name == counts.reading)
-    value = counts.predict(reading)
-    if correction is not None:
-        value = value + correction(networks)
-    return value if constant is None else np.where(networks.constant, constant, value)
+def _best(readings: Sequence[Reading], measured: np.ndarray, sizes: np.ndarray) -> tuple[Reading, np.ndarray]:
+    """The reading whose counts predict networks left out best, and what they predict.
+
+    By the mean error: of twenty networks the median says less, and chose a worse reading in one draw of ten.
+    """
+    left_out = [counts_left_out(r, measured, sizes) for r in readings]
+    best = min(range(len(readings)), key=lambda i: _off(left_out[i], measured, sizes))
+    return readings[best], left_out[best]
+
+
+def _ways(decoded: Decoded, sources: Sequence[Source], told: Mapping[str, np.ndarray]) -> Sequence[Reading]:
+    """What may be counted: the operations in each reading and what the sources told, or the latter alone.
+
+    The same board at another clock needs no operation, and twenty networks could tell what none of them costs.
+    """
+    readings = beside(decoded, sources, [told[s.name] for s in sources]).readings
+    if not sources:
+        return readings
+    only = readings[0].counts * [op in {s.op for s in sources} for op in readings[0].ops]
+    return *readings, replace(readings[0], counts=only)
+
+
+def _choose(
+    decoded: Decoded,
+    measured: np.ndarray,
+    sizes: np.ndarray,
+    sources: Sequence[Source],
+    told: Mapping[str, np.ndarray],
+) -> tuple[tuple[Source, ...], tuple[Tried, ...]]:
+    """Sources that the counts are clearly better with, the best first, one more at a time; and what each gained."""
+    used, left, found = list[Source](), list(sources), dict[str, Tried]()
+    _, without = _best(decoded.readings, measured, sizes)
+    while left:
+        beside_it = {}
+        for source in left:
+            _, beside_it[source.name] = _best(_ways(decoded, [*used, source], told), measured, sizes)
+        best = min(left, key=lambda s: _off(beside_it[s.name], measured, sizes))
+        kept = _off(beside_it[best.name], measured, sizes) < _CLEARLY * _off(without, measured, sizes)
+        for source in left:
+            found[source.name] = Tried(
+                name=source.name,
+                without=_judged(without, measured),
+                beside=_judged(beside_it[source.name], measured),
+                kept=kept and source is best,
+            )
+        if not kept:
+            break
+        used, without = [*used, best], beside_it[best.name]
+        left.remove(best)
+    return tuple(used), tuple(found[s.name] for s in sources)
+
+
+def _reaching(model: NetworkModel, sources: Sequence[Source]) -> NetworkModel:
+    """The same, valid for what it predicts of networks that the other boards ran."""
+    ran = (zip(s.model.archs, np.isfinite(s.model.measured).tolist(), strict=True) for s in sources)
+    archs = sorted({arch for board in ran for arch, did in board if did})
+    if not archs:
+        return model
+    told = [s.model.predict(archs).value for s in model.sources]
+    value = model.value(beside(decoder(model.family)(archs), model.sources, told))
+    low, high = min(model.valid.low, float(value.min())), max(model.valid.high, float(value.max()))
+    return replace(model, valid=Range(low=max(low, 0.0), high=high))
 
 
 def _correct(decoded: Decoded, rest: np.ndarray, size: np.ndarray, unit: float) -> tuple[Correction, np.ndarray]:
@@ -255,13 +224,13 @@ def _runs(everything: Decoded, ran: np.ndarray) -> tuple[Correction | None, floa
     return Correction(kernels=kernels, process=process, unit=1.0), float(np.mean((process.left_out > 0) == ran))
 
 
-def _size(value: np.ndarray, median: float) -> np.ndarray:
-    """What an error is measured by: the square root of a network's share of the median, times the median."""
-    return np.asarray(median * np.sqrt(np.maximum(value / median, _FLOOR)))
-
-
 def _off(predicted: np.ndarray, measured: np.ndarray, size: np.ndarray) -> float:
     return float(np.mean(np.abs(predicted - measured) / size))
+
+
+def _judged(left_out: np.ndarray, measured: np.ndarray) -> Judged:
+    """No network is predicted to cost less than the cheapest measured."""
+    return Judged.of(np.maximum(left_out, measured.min()), measured)
 
 
 def _conformal(off: np.ndarray) -> float:

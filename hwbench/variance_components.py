@@ -16,6 +16,7 @@ _ROUNDS = 60
 _TRUST_ROUNDS = 4
 _NEGLIGIBLE = 1e-9  # share of the variance below which a kernel is left out
 _JITTER = 1e-9
+_NO_NOISE = 1e-15  # share of the variance: less is 0 to rounding, and nothing could be told in units of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +49,7 @@ def learn(kernels: np.ndarray, target: np.ndarray, base: np.ndarray, *, freedom:
         gain, cost = flat @ np.outer(dual, dual).ravel(), flat @ inverse.ravel()
         weights = weights * np.sqrt(np.maximum(gain, 1e-300) / np.maximum(cost, 1e-300))
         noise = noise * float(np.sqrt((dual * dual * own).sum() / (np.diag(inverse) * own).sum()))
+        noise = max(noise, _NO_NOISE * spread)
         variance = noise * own
         second = (variance * dual) ** 2 + variance - variance**2 * np.diag(inverse)
         trust = _trust(second / (noise * base), freedom)

@@ -2,10 +2,10 @@
 
 A network is a stem, three stages of five equal cells with a residual block between stages, and a classifier; its name
 is the cell, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|…|`. Edges are (source, node). Runtimes differ in what of a cell
-they execute, hence four readings: `as_written` all of it; `backward` what the output needs, constants included;
-`both_ways` what the output needs and the input reaches; `with_ends` what the output needs, and dead ends of a single
-operation, which published latencies of TFLite contain (those of a sum they do not). A node whose only input is a skip
-is its source.
+they execute, hence four readings: `as_written` all of it, the zeros of `none` too; `backward` what the output needs,
+constants included; `both_ways` what the output needs and the input reaches; `with_ends` what the output needs, and dead
+ends of a single operation, which published latencies of TFLite contain (those of a sum they do not). A node whose only
+input is a skip is its source.
 """
 
 from __future__ import annotations
@@ -73,10 +73,12 @@ def executed(cell: Cell, reading: str) -> Cell:
 def _reading(name: str, cells: Sequence[Cell]) -> Reading:
     left = [executed(c, name) for c in cells]
     additions = [_additions(c) for c in left]
-    counts = [[*(c.count(op) for op in range(1, len(OPS))), add] for c, add in zip(left, additions, strict=True)]
+    # PyTorch multiplies by zero for each `none` that stands there; only of a cell as written are they not left out.
+    ops = range(0 if name == "as_written" else 1, len(OPS))
+    counts = [[*(c.count(op) for op in ops), add] for c, add in zip(left, additions, strict=True)]
     return Reading(
         name=name,
-        ops=(*OPS[1:], "addition"),
+        ops=(*(OPS[op] for op in ops), "addition"),
         counts=np.array(counts, dtype=np.float64).reshape(len(cells), -1),
         places=np.array(left, dtype=np.int64).reshape(len(cells), -1),
         traits=np.array([_traits(c) for c in left], dtype=np.float64).reshape(len(cells), -1),

@@ -18,7 +18,8 @@ import pytest
 
 from hwbench import statistics
 from hwbench.decoder import decoder
-from hwbench.fit_networks import NetworkModel, fit_networks
+from hwbench.fit_networks import fit_networks
+from hwbench.network_model import NetworkModel
 from hwbench.networks_file import Networks
 
 SEEDS = range(6)

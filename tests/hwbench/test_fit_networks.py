@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,11 @@ import pytest
 from hwbench import command
 from hwbench.cli import hwbench
 from hwbench.errors import ConfigError
-from hwbench.fit_networks import Judged, check, fit_networks, kendall
+from hwbench.evidence import Evidence
+from hwbench.fit_networks import check, fit_networks
 from hwbench.fitted_file import read_fitted, write_fitted
+from hwbench.judged import Judged, kendall
+from hwbench.network_model import Source
 from hwbench.networks_file import Networks, read_networks
 from models.decoders.nas_bench_201 import EDGES, OPS, decode
 
@@ -43,9 +47,28 @@ def fusing(archs: list[str], rng: np.random.Generator) -> np.ndarray:
     return (2 + 0.5 * convolutions**2 + 4 * together) * rng.normal(1, 0.01, len(archs))
 
 
+def eager(archs: list[str], rng: np.random.Generator) -> np.ndarray:
+    """All that is written is executed, the zeros of `none` too."""
+    written = decode(archs).readings[-1]
+    return (2 + written.counts @ np.array([0.4, 0.1, 1.0, 3.0, 0.5, 0.2])) * rng.normal(1, 0.01, len(archs))
+
+
 def measured(board: Board, count: int, rng: np.random.Generator) -> Networks:
     archs = names(count, rng)
     return Networks(family="nas-bench-201", archs=tuple(archs), values={"latency_ms": board(archs, rng)})
+
+
+def _scaled(networks: Networks, factor: float) -> Networks:
+    """The same on a board that is slower by a factor."""
+    return replace(networks, values={m: v * factor for m, v in networks.values.items()})
+
+
+def _csv(file: Path, networks: Networks) -> Path:
+    """The file that `table fit` reads."""
+    columns = [networks.archs, *(v.tolist() for v in networks.values.values())]
+    rows = ("".join(f",{x}" for x in row) for row in zip(*columns, strict=True))
+    file.write_text(f"family,arch,{','.join(networks.values)}\n" + "".join(f"nas-bench-201{r}\n" for r in rows))
+    return file
 
 
 def test_costs_of_operations_are_found(rng: np.random.Generator) -> None:
@@ -117,6 +140,51 @@ def test_a_written_model_reads_as_it_was(rng: np.random.Generator, tmp_path: Pat
     assert (again.error, again.counts, again.valid) == (model.error, model.counts, model.valid)
 
 
+def test_a_written_model_holds_the_boards_that_it_leans_on(rng: np.random.Generator, tmp_path: Path) -> None:
+    """The file alone predicts, also where a source leaned on a third board; which were tried stands there, too."""
+    first = Source(name="first", model=fit_networks(measured(fusing, 120, rng), "latency_ms"), origin="Li 2021")
+    networks = replace(measured(fusing, 25, rng), evidence=Evidence(source="published"))
+    second = Source(name="second", model=fit_networks(networks, "latency_ms", [first]))
+    assert ("first",) == tuple(s.name for s in second.model.sources)
+    model = fit_networks(measured(fusing, 15, rng), "latency_ms", [second])
+    file = write_fitted(tmp_path / "board", [model], source="x.csv", created="2026-01-01T00:00:00+00:00")
+    (again,) = read_fitted(file)
+    other = names(50, rng)
+    for field in ("value", "low", "high", "known"):
+        np.testing.assert_allclose(getattr(again.predict(other), field), getattr(model.predict(other), field))
+    assert (again.tried, again.counts, again.evidence) == (model.tried, model.counts, model.evidence)
+    (inner,) = again.sources[0].model.sources
+    assert ("Li 2021", "predicted:published") == (inner.origin, str(again.sources[0].model.evidence))
+
+
+def test_a_file_of_the_first_schema_is_read(rng: np.random.Generator, tmp_path: Path) -> None:
+    """It knew no other boards, and of cells as written it did not count `none`."""
+    model = fit_networks(measured(eager, 60, rng), "latency_ms")
+    cost = {op: value for op, value in model.counts.cost.items() if op != "none"}
+    model = replace(model, counts=replace(model.counts, cost={**cost, "none": 0.0}))
+    file = write_fitted(tmp_path / "board", [model], source="x.csv", created="2026-01-01T00:00:00+00:00")
+    content = json.loads(file.read_text())
+    content["schema"] = 1
+    for section in content["model"]:
+        del section["sources"], section["tried"], section["evidence"], section["composition"]["cost"]["none"]
+    file.write_text(json.dumps(content))
+    (again,) = read_fitted(file)
+    other = names(50, rng)
+    np.testing.assert_allclose(again.predict(other).value, model.predict(other).value)
+    file.write_text(json.dumps(content | {"schema": 3}))
+    with pytest.raises(ConfigError, match="schema 1 or 2"):
+        read_fitted(file)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"schema": 2}', "", "{"])
+def test_a_file_that_is_none_is_refused(content: str, tmp_path: Path) -> None:
+    """However deep it nests."""
+    file = tmp_path / "x.networks.json"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"x\.networks\.json"):
+        read_fitted(file)
+
+
 @pytest.mark.parametrize("key", ["archs", "model", "family"])
 def test_a_file_with_other_parts_is_refused(key: str, rng: np.random.Generator, tmp_path: Path) -> None:
     """One clear line: never a prediction from half a model."""
@@ -133,6 +201,61 @@ def test_too_few_networks_are_refused(rng: np.random.Generator) -> None:
     """A fit that nothing judges is none."""
     with pytest.raises(ConfigError, match="needs 30"):
         fit_networks(measured(additive, 20, rng), "latency_ms")
+
+
+def test_another_board_tells_what_twenty_networks_cannot(rng: np.random.Generator) -> None:
+    """Two boards that fuse alike: the source is kept, and networks never seen are predicted as well as there."""
+    board = Source(name="old", model=fit_networks(measured(fusing, 300, rng), "latency_ms"))
+    networks = _scaled(measured(fusing, 20, np.random.default_rng(3)), 2.5)
+    model = fit_networks(networks, "latency_ms", [board])
+    (tried,) = model.tried
+    assert tried.kept
+    assert tried.beside.mape < tried.without.mape / 2
+    assert "like old" in model.counts.cost
+    found = check(model, _scaled(measured(fusing, 500, np.random.default_rng(7)), 2.5))
+    assert found.refused < 10
+    assert found.error.within_10 > 0.9
+
+
+def test_a_source_that_tells_nothing_is_not_kept(rng: np.random.Generator) -> None:
+    """A sum needs no other board, least of all one whose numbers are noise; yet it says what it would have gained."""
+
+    def noise(archs: list[str], rng: np.random.Generator) -> np.ndarray:
+        return np.asarray(rng.uniform(1, 2, len(archs)))
+
+    board = Source(name="noise", model=fit_networks(measured(noise, 60, rng), "latency_ms"))
+    model = fit_networks(measured(additive, 20, rng), "latency_ms", [board])
+    assert ("noise", False) == (model.tried[0].name, model.tried[0].kept)
+    assert model.tried[0].without == model.counts_error
+    assert () == model.sources
+    assert "like noise" not in model.counts.cost
+
+
+def test_the_better_of_two_sources_comes_first(rng: np.random.Generator) -> None:
+    """Beside it the other has nothing left to tell."""
+    good = Source(name="good", model=fit_networks(measured(fusing, 300, rng), "latency_ms"))
+    poor = Source(name="poor", model=fit_networks(measured(additive, 60, rng), "latency_ms"))
+    model = fit_networks(measured(fusing, 25, np.random.default_rng(3)), "latency_ms", [poor, good])
+    assert [("poor", False), ("good", True)] == [(t.name, t.kept) for t in model.tried]
+
+
+def test_a_source_of_other_evidence_weakens_the_prediction(rng: np.random.Generator) -> None:
+    """Measured networks that lean on published ones predict what is published, as the weaker claim."""
+    published = replace(measured(fusing, 200, rng), evidence=Evidence(source="published"))
+    board = Source(name="old", model=fit_networks(published, "latency_ms"))
+    model = fit_networks(measured(fusing, 20, np.random.default_rng(3)), "latency_ms", [board])
+    assert "predicted:published" == str(model.evidence)
+
+
+def test_ten_networks_are_enough_beside_another_board(rng: np.random.Generator) -> None:
+    """Nine are not, and a board of another family tells nothing."""
+    board = Source(name="old", model=fit_networks(measured(additive, 40, rng), "latency_ms"))
+    assert 10 == fit_networks(measured(additive, 10, rng), "latency_ms", [board]).error.n
+    with pytest.raises(ConfigError, match="needs 10"):
+        fit_networks(measured(additive, 9, rng), "latency_ms", [board])
+    fbnet = Networks(family="fbnet", archs=("0 " * 22,) * 10, values={"latency_ms": np.ones(10)})
+    with pytest.raises(ConfigError, match="old is of nas-bench-201"):
+        fit_networks(fbnet, "latency_ms", [board])
 
 
 def test_kendall_is_the_share_of_pairs_in_order() -> None:
@@ -163,6 +286,69 @@ def test_the_command_fits_judges_and_predicts(
     assert 0 == command.run(hwbench, "hwbench", ["table", "predict", told["file"], measured(additive, 1, rng).archs[0]])
     assert "latency_ms" in capsys.readouterr().out
     assert 2 == command.run(hwbench, "hwbench", ["table", "predict", told["file"], "what"])
+
+
+def test_the_command_transfers_from_other_boards(
+    tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two files of one name are told apart by their folders; what each gained is said, and the result stands alone."""
+    for board, of in (("pi", fusing), ("coral", additive)):
+        (tmp_path / board).mkdir()
+        networks = _csv(tmp_path / board / "cells.csv", measured(of, 120, rng))
+        assert 0 == command.run(hwbench, "hwbench", ["table", "fit", "--networks", str(networks)])
+    new = _csv(tmp_path / "new.csv", measured(fusing, 20, rng))
+    words = ["table", "fit", "--networks", str(new), "--from", str(tmp_path / "pi" / "cells")]
+    words += ["--from", str(tmp_path / "coral" / "cells.networks.json")]
+    capsys.readouterr()
+    assert 0 == command.run(hwbench, "hwbench", words)
+    out = capsys.readouterr().out
+    assert "pi/cells beside, left out: mape" in out
+    assert ": kept" in out
+    assert "coral/cells beside" in out
+    assert "not kept, no clear gain" in out
+    assert 0 == command.run(hwbench, "hwbench", [*words, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert [("pi/cells", True), ("coral/cells", False)] == [
+        (t["name"], t["kept"]) for t in told["models"][0]["sources"]
+    ]
+    for board in ("pi", "coral"):
+        (tmp_path / board / "cells.networks.json").unlink()
+    assert 0 == command.run(hwbench, "hwbench", ["table", "predict", told["file"], measured(fusing, 1, rng).archs[0]])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--from", "fbnet.networks.json"], "fitted to fbnet, the networks to fit are nas-bench-201"),
+        (["--from", "energy.networks.json"], "has energy_mj, the networks to fit have latency_ms"),
+        (["--from", "missing.networks.json"], "missing.networks.json: cannot be read"),
+        (["--from", "new.csv"], "new.csv: cannot be read"),
+        (["--from", "energy", "--from", "energy.networks.json"], "2 files are called"),
+        ([], "needs 30, or 10 and --from a fit of another board"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_one_line(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    rng: np.random.Generator,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another family, another metric, no such file, the same one twice; exit 2."""
+    monkeypatch.chdir(tmp_path)
+    new = measured(additive, 40, rng)
+    energy = Networks(family=new.family, archs=new.archs, values={"energy_mj": new.values["latency_ms"]})
+    layers = [" ".join(map(str, row)) for row in rng.integers(0, 9, (40, 22))]
+    fbnet = Networks(family="fbnet", archs=tuple(layers), values={"latency_ms": rng.uniform(1, 2, 40)})
+    for name, networks in (("energy", energy), ("fbnet", fbnet)):
+        model = fit_networks(networks, next(iter(networks.values)))
+        write_fitted(tmp_path / name, [model], source="x.csv", created="2026-01-01T00:00:00+00:00")
+    _csv(tmp_path / "new.csv", measured(additive, 20, rng))
+    assert 2 == command.run(hwbench, "hwbench", ["table", "fit", "--networks", "new.csv", *words])
+    error = capsys.readouterr().err
+    assert said in error
+    assert 1 == len(error.strip().splitlines())
 
 
 @pytest.mark.parametrize(
