@@ -15,6 +15,7 @@ import click
 
 from hwbench import command
 from hwbench.errors import ConfigError, Finding
+from search.router import ROUTERS
 
 if TYPE_CHECKING:
     from search.engine import Engine
@@ -242,7 +243,7 @@ def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpo
 @click.option("--inner", metavar="PxG", help="exits and clocks of each survivor, the same way  [default: --budget's]")
 @click.option("--survivors", type=click.IntRange(min=1), metavar="N",
               help="backbones of a generation that get an inner search  [default: --budget's]")  # fmt: skip
-@click.option("--router", type=click.Choice(["max_softmax", "entropy", "margin"]),
+@click.option("--router", type=click.Choice(ROUTERS),
               help="the score by which an input leaves at an exit  [default: max_softmax]")  # fmt: skip
 @click.option("--exits-from", type=click.IntRange(min=1), metavar="N",
               help="exits stand behind the Nth layer at the earliest, as HADAS: 5  [default: 1]")  # fmt: skip

@@ -24,6 +24,7 @@ from search.cascade import Cascade, quantile_levels
 from search.cost import TABLE_METRICS, Costs
 from search.design import Design, Stage
 from search.objective import SCORED, Constraint, Objective, by_metric, objectives
+from search.router import Router
 from search.score import Score
 from search.task import File, Task
 
@@ -63,7 +64,7 @@ class Options(BaseModel):
     threads: int | None = None
     clocks: Literal["searched", "default"] = "searched"
     grid: str = ""
-    router: Literal["max_softmax", "entropy", "margin"] = "max_softmax"
+    router: Router = "max_softmax"
     levels: int = Field(default=16, ge=1, le=255)
     first_layer: int = Field(default=1, ge=1)
     gamma: float = Field(default=1.0, ge=0, allow_inf_nan=False)

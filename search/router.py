@@ -1,0 +1,13 @@
+"""The controllers by which an input may leave early: their names, on the command line, in a run and in a design.
+
+Imports nothing: the command line offers them before anything else is loaded.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+# Each compares one number of an exit with the exit's level. `max_softmax`, `entropy` and `margin` are functions of an
+# exit's logits (`models.exits.SCORES`).
+Router = Literal["max_softmax", "entropy", "margin"]
+ROUTERS: tuple[str, ...] = get_args(Router)
