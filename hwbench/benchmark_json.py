@@ -26,7 +26,7 @@ class Benchmark:
     """One row of one test.
 
     fullname: what pytest-benchmark matches by, the test's node id.  seconds: a value a session.
-    told: what else is known, as plain values.
+    told: what else is known, as plain values; `target`, `board` and `runtime` say where, and a gate asks for the same.
     """
 
     name: str

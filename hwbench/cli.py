@@ -247,7 +247,9 @@ def doctor(
 @click.option("--precision", multiple=True, help="Only these precisions of the backend (repeatable).")
 @click.option("--threads", type=click.IntRange(1), multiple=True, help="Threads of the runtime (repeatable).")
 @click.option("--metric", type=click.Choice(["latency_ms", "energy_mj"]), default="latency_ms", show_default=True)
-@click.option("--sessions", default=8, show_default=True, type=click.IntRange(3), help="Fresh processes at first.")
+@click.option(
+    "--sessions", default=8, show_default=True, type=click.IntRange(3), help="Fresh processes at first, tests at least."
+)
 @click.option("--max-sessions", default=128, show_default=True, help="For rows that these do not decide.")
 @click.option("--window", "window_s", type=float, help="Seconds a window lasts at least. [default: 0.2]")
 @click.option("--threshold", default=1.0, show_default=True, type=click.FloatRange(0), help="Percent to be exceeded.")
@@ -260,9 +262,10 @@ def doctor(
 def gate(base: str, new: str, markdown: Path | None, as_json: bool, **options: Any) -> None:
     """Is NEW slower than BASE? Exit 0 no, 1 yes (or rows are missing or renamed), 3 this machine cannot tell.
 
-    BASE and NEW: FILE.onnx, FILE.tflite, a bundle folder, a table, a table at a git revision (FILE.csv@main), or
-    pytest-benchmark's FILE.json.
-    Files are measured side by side in fresh sessions; tables are compared by their intervals.
+    BASE and NEW: FILE.onnx, FILE.tflite, a bundle folder, a table, a table at a git revision (FILE.csv@main), or tests:
+    pytest-benchmark's FILE.json, a folder of them or a pattern ('runs/*_abc123*.json'), each file a session.
+    Files are measured side by side in fresh sessions; tables are compared by their intervals, tests pair by pair where
+    runs of both arms went by turns.
     """
     from hwbench import view
     from hwbench.gate import check

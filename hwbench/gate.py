@@ -17,8 +17,9 @@ from hwbench.diff import check_comparable
 from hwbench.errors import ConfigError, Finding, Inconclusive
 from hwbench.gate_arms import Arm, as_rows_of, read_arm
 from hwbench.gate_measure import Place, fresh_table, side_by_side
-from hwbench.gate_report import GateReport, GateRow
+from hwbench.gate_report import GatePlace, GateReport, GateRow
 from hwbench.gate_rule import Docket, Effect, Rule
+from hwbench.gate_tests import compare_tests
 from hwbench.measurement import Cell
 from hwbench.row import Row
 from hwbench.table import LatencyTable
@@ -55,6 +56,8 @@ def gate(
         scratch = Path(folder)
         base, new = read_arm(asked.base, scratch / "base"), read_arm(asked.new, scratch / "new")
         try:
+            if base.suite is not None or new.suite is not None:
+                return _of_tests(asked, base, new)
             if base.bundle is not None and new.bundle is not None:
                 target = asked.target or _host()
                 compared = side_by_side(
@@ -66,6 +69,7 @@ def gate(
                     metric=asked.metric,
                     rule=replace(asked.rule, looks=compared.looks),
                     how=compared.how,
+                    place=compared.place,
                     rows=_ordered(compared.rows),
                 )
             first, second, each = _tables(asked, base, new, scratch, progress, phase)
@@ -73,9 +77,15 @@ def gate(
                 replace(row, new_sessions=each.get((row.block_key, row.setting), ()))
                 for row in compare_tables(first, second, asked.metric, asked.rule)
             ]
-            how = "intervals of two tables" if base.table and new.table else "a table and fresh sessions"
+            known = base.table is not None and new.table is not None
             return GateReport(
-                base=asked.base, new=asked.new, metric=asked.metric, rule=asked.rule, how=how, rows=_ordered(rows)
+                base=asked.base,
+                new=asked.new,
+                metric=asked.metric,
+                rule=asked.rule,
+                how="intervals of two tables" if known else "a table and fresh sessions",
+                place=None if known else GatePlace.of(first if base.table is None else second),
+                rows=_ordered(rows),
             )
         except Inconclusive as error:
             return GateReport(
@@ -191,16 +201,25 @@ def _tables(
     known, other = (base.table, new) if base.table is not None else (new.table, base)
     if known is None:
         raise ConfigError("a gate of two files measures both side by side")
-    if base.tests or new.tests:
-        raise ConfigError(
-            f"{asked.base} and {asked.new}: tests in JSON are compared with JSON alone; give a table or two networks"
-        )
     rows, arm = as_rows_of(known, other)
     target = asked.target or _named(known.origin.target)
     measured, each = fresh_table(arm, target, rows, asked.place, scratch, progress=progress, phase=phase)
     if base.table is None:
         return measured, rows, {}
     return rows, measured, {(c.block_key, str(c.setting)): values for c, values in each.items()}
+
+
+def _of_tests(asked: Gate, base: Arm, new: Arm) -> GateReport:
+    if base.suite is None or new.suite is None:
+        raise ConfigError(
+            f"{asked.base} and {asked.new}: tests in JSON are compared with JSON alone; give a table or two networks"
+        )
+    if asked.metric != "latency_ms":
+        raise ConfigError(f"{asked.new}: tests in JSON tell times, no {asked.metric}")
+    rows, how = compare_tests(base.suite, new.suite, asked.rule, least=asked.place.sessions)
+    return GateReport(
+        base=asked.base, new=asked.new, metric=asked.metric, rule=asked.rule, how=how, rows=_ordered(rows)
+    )
 
 
 def _host() -> Target:

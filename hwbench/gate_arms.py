@@ -1,15 +1,15 @@
-"""The two sides of a gate: a table on disk or at a git revision, pytest-benchmark's JSON, a network, or a bundle."""
+"""The two sides of a gate: a table on disk or at a git revision, tests in JSON, a network, or a bundle."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 from dataclasses import dataclass, replace
+from glob import has_magic
 from pathlib import Path
 
-from hwbench import import_command
 from hwbench.errors import ConfigError
-from hwbench.setting import Setting
+from hwbench.gate_tests import Suite, read_suite
 from hwbench.table import LatencyTable
 from hwbench.workload import Bundle
 
@@ -22,17 +22,17 @@ _NETWORKS = (".onnx", ".tflite")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
-    """One side: a table with its rows, or a bundle that must be measured first.
+    """One side: a table with its rows, tests, or a bundle that must be measured first.
 
     name: as the user gave it.  whole: it is one network file, compared as a whole and not block by block.
-    tests: its rows are tests, which only pytest can measure again.
+    suite: tests, which only pytest can measure again.
     """
 
     name: str
     table: LatencyTable | None = None
     bundle: Bundle | None = None
     whole: bool = False
-    tests: bool = False
+    suite: Suite | None = None
 
     @property
     def network(self) -> str:
@@ -45,12 +45,12 @@ class Arm:
 def read_arm(text: str, scratch: Path) -> Arm:
     """Read `FILE.csv`, its stem, `FILE.csv@REVISION`, `FILE.json`, `FILE.onnx`, `FILE.tflite` or a bundle folder.
 
-    FILE.json is pytest-benchmark's, or what the pytest plugin writes; its rows are tests.
+    FILE.json is pytest-benchmark's, or what the pytest plugin writes: tests, also a folder of such files or a pattern.
 
     scratch: an empty folder that outlives the arm.  Raises ConfigError naming what cannot be read.
     """
     path = Path(text)
-    if path.is_dir():
+    if path.is_dir() and (path / "bundle.json").exists():
         return Arm(name=text, bundle=Bundle.read(path))
     if path.suffix.lower() in _NETWORKS:
         from hwbench.wrap import wrap  # onnx takes 0.3 s to import; tables do not need it
@@ -58,8 +58,8 @@ def read_arm(text: str, scratch: Path) -> Arm:
         bundle = wrap(path, scratch)
         keys = [w.block_key for w in bundle.workloads if w.kind == "network"]
         return Arm(name=text, bundle=bundle.only(keys), whole=True)
-    if path.suffix.lower() == ".json":
-        return Arm(name=text, table=_benchmarks(path, scratch), tests=True)
+    if path.is_dir() or path.suffix.lower() == ".json" or (has_magic(text) and not path.exists()):
+        return Arm(name=text, suite=read_suite(text))
     file, at, revision = text.rpartition("@")
     if at and not path.exists():
         return Arm(name=text, table=table_at(Path(file), revision, scratch))
@@ -77,31 +77,6 @@ def table_at(file: Path, revision: str, scratch: Path) -> LatencyTable:
         if data is not None:
             (scratch / (stem.name + suffix)).write_bytes(data)
     return LatencyTable.read(scratch / stem.name)
-
-
-def _benchmarks(file: Path, scratch: Path) -> LatencyTable:
-    """The rows of pytest-benchmark's JSON, one a test; the machine is the one that the file names."""
-    if not file.is_file():
-        raise ConfigError(f"{file}: no such file; write it with: pytest --benchmark-json {file.name}")
-    scratch.mkdir(parents=True, exist_ok=True)
-    asked = import_command.Question(
-        format="pytest-benchmark",
-        file=file,
-        options={},
-        target="host",
-        backend=None,
-        space="tests",
-        name=None,
-        setting=Setting(unit="cpu", precision="fp32"),
-        source=None,
-        licence=None,
-        url=None,
-        bundle=None,
-        # The format fixes the unit, and tests may be of very different length.
-        trust_units=True,
-        out=scratch / "benchmarks",
-    )
-    return LatencyTable.read(import_command.import_file(asked).file)
 
 
 def as_rows_of(table: LatencyTable, arm: Arm) -> tuple[LatencyTable, Arm]:

@@ -20,7 +20,7 @@ from hwbench.board import Board, open_board
 from hwbench.campaign import CellsFailed, Progress, campaign
 from hwbench.errors import ConfigError
 from hwbench.gate_arms import Arm
-from hwbench.gate_report import GateRow
+from hwbench.gate_report import GatePlace, GateRow
 from hwbench.gate_rule import Docket, Effect, Rule
 from hwbench.journal import median_ms
 from hwbench.measurement import Cell, Measurement, Window
@@ -57,11 +57,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """Rows of both arms, how often the question was asked, and how they were measured, in words."""
+    """Rows of both arms, how often the question was asked, how they were measured, in words, and where.
+
+    place: None = nothing had to be measured.
+    """
 
     rows: list[GateRow]
     looks: int
     how: str
+    place: GatePlace | None
 
 
 def side_by_side(
@@ -100,15 +104,20 @@ def side_by_side(
         settings = profiling.offered(job, board.backend, bundle).settings
         run.rows = [(row, setting) for setting in settings for row in _unmeasured(board, bundle, pairs, setting)]
         still = [at for at, (row, _) in enumerate(run.rows) if row.verdict == "inconclusive"]
+        measured = bool(still)
         for count in counts:
             if still:
                 phase(f"measuring {len(still)} rows in {count} sessions")
                 run.look(still, count)
                 still = run.docket.undecided
+        identity = board.identity(settings[0]) if measured else {}
     return Compared(
         rows=[row for row, _ in run.rows],
         looks=len(counts),
         how=f"interleaved in {place.sessions} or more sessions on {target.name}",
+        place=GatePlace(target=target.name, board=profiling.board_name(identity), runtime=identity["runtime"])
+        if identity
+        else None,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hwbench.gate_rule import Effect, Rule
+from hwbench.table import LatencyTable
 
 FAILS = ("regression", "missing", "renamed")
 _MOST_ROWS = 50
@@ -58,8 +59,24 @@ class GateRow:
     @property
     def line(self) -> str:
         """One line, as a failing test shows it."""
-        parts = [f"{self.verdict}: {self.block_key} [{self.setting}]", self.change, self.note]
+        setting = f" [{self.setting}]" if self.setting else ""
+        parts = [f"{self.verdict}: {self.block_key}{setting}", self.change, self.note]
         return ", ".join(part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatePlace:
+    """Where a gate measured: the target's name, model and serial of the board as tables have them, and the runtime."""
+
+    target: str
+    board: str
+    runtime: str
+
+    @classmethod
+    def of(cls, table: LatencyTable) -> GatePlace:
+        """Where a table was measured."""
+        runtime = f"{table.runtime.name} {table.runtime.version}"
+        return cls(target=table.origin.target, board=", ".join(table.origin.boards), runtime=runtime)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +84,7 @@ class GateReport:
     """All rows and what they come to.
 
     base, new: as the user named them.  how: what was compared.  reason: why nothing could be; empty otherwise.
+    place: where it was measured for this; None = nothing was.
     rows: what asks for attention first.
     """
 
@@ -77,6 +95,7 @@ class GateReport:
     how: str
     rows: tuple[GateRow, ...]
     reason: str = ""
+    place: GatePlace | None = None
 
     @property
     def verdict(self) -> str:
@@ -109,6 +128,7 @@ class GateReport:
             "new": self.new,
             "metric": self.metric,
             "how": self.how,
+            "place": None if self.place is None else asdict(self.place),
             "rule": asdict(self.rule),
             "rows": [asdict(row) | {"ratio": row.ratio} for row in self.rows],
         }

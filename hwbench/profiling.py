@@ -171,7 +171,7 @@ def table_of(
             target=job.target.name,
             backend=job.runtime,
             space=job.source.name,
-            boards=sorted({_board_name(identity) for identity in identities}),
+            boards=sorted({board_name(identity) for identity in identities}),
             created=made["created"],
             commit=made.get("commit", ""),
             command=made["command"],
@@ -198,7 +198,7 @@ def check_place(table: LatencyTable, identity: Mapping[str, str]) -> None:
 
     identity: as `Board.identity` tells it.
     """
-    here = (_board_name(identity), identity["runtime"])
+    here = (board_name(identity), identity["runtime"])
     there = f"{table.runtime.name} {table.runtime.version}"
     if here[0] not in table.origin.boards or here[1] != there:
         raise Inconclusive(
@@ -239,7 +239,8 @@ def formats(backend: Backend, settings: Sequence[Setting]) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def _board_name(identity: Mapping[str, str]) -> str:
+def board_name(identity: Mapping[str, str]) -> str:
+    """Model and serial, as tables name a board; identity: as `Board.identity` tells it."""
     parts = [identity.get("board.model"), identity.get("board.serial")]
     return " ".join(p for p in parts if p) or "unknown"
 

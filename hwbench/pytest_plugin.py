@@ -134,7 +134,8 @@ def _question(base: str, new: str, said: Mapping[str, Any], target: str | None) 
 
 
 def _remember(request: pytest.FixtureRequest, report: GateReport) -> None:
-    """Keep what was measured for --hwbench-json; rows beyond a test's first have their key in the name."""
+    """Keep what was measured for --hwbench-json, and where; rows beyond a test's first have their key in the name."""
+    told = {"how": report.how} | ({} if report.place is None else dataclasses.asdict(report.place))
     for at, row in enumerate(row for row in report.rows if row.new_sessions):
         name = "" if at == 0 else f"[{row.block_key}]"
         request.config.stash[_MEASURED].append(
@@ -142,7 +143,7 @@ def _remember(request: pytest.FixtureRequest, report: GateReport) -> None:
                 "name": request.node.name + name,
                 "fullname": request.node.nodeid + name,
                 "seconds": [value / 1e3 for value in row.new_sessions],
-                "told": {"block_key": row.block_key, "setting": row.setting, "verdict": row.verdict, "how": report.how},
+                "told": told | {"block_key": row.block_key, "setting": row.setting, "verdict": row.verdict},
             }
         )
 

@@ -147,7 +147,7 @@ class TestCommand:
             benchmark["options"]["timer"] = "perf_counter"
         (place / "theirs.json").write_text(json.dumps(text), encoding="utf-8")
         assert 3 == run("gate", "theirs.json", "theirs.json")
-        assert "a single session has no interval" in capsys.readouterr().err
+        assert "1 of 8 sessions in BASE and 1 of 8 sessions in NEW; add sessions" in capsys.readouterr().err
         text["benchmarks"].pop()
         (place / "fewer.json").write_text(json.dumps(text), encoding="utf-8")
         assert 1 == run("gate", "theirs.json", "fewer.json")

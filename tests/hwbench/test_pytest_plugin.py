@@ -99,6 +99,10 @@ def test_two_networks_are_measured_and_written_for_pytest_benchmark(tmp_path: Pa
     (entry,) = json.loads((tmp_path / "told.json").read_text())["benchmarks"]
     assert ("test_0", "test_net.py::test_0") == (entry["name"], entry["fullname"])
     assert 4 == entry["stats"]["rounds"] == len(entry["stats"]["data"])
+    told = entry["extra_info"]
+    # Two boards behind one host look alike in machine_info.
+    assert ("host", True) == (told["target"], told["runtime"].startswith("onnxruntime "))
+    assert told["board"] and "unknown" != told["board"]
     assert 1e-6 < entry["stats"]["median"] < 1
 
 
