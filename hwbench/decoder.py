@@ -6,15 +6,38 @@ hwbench knows no networks. A decoder is a function `decode(archs) -> Decoded`, f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 import numpy as np
 
 from hwbench.errors import ConfigError, nearest
+from hwbench.workload import Op
 
 GROUP = "hwbench.decoders"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Executed:
+    """Operations of n networks: the different ones (U), and times (n, U), how often each network executes each."""
+
+    ops: tuple[Op, ...]
+    times: np.ndarray
+
+    @classmethod
+    def of(cls, networks: Sequence[Mapping[Op, int]]) -> Executed:
+        """From how often each network executes what."""
+        place = {op: i for i, op in enumerate(dict.fromkeys(op for network in networks for op in network))}
+        times = np.zeros((len(networks), len(place)))
+        for row, network in zip(times, networks, strict=True):
+            for op, count in network.items():
+                row[place[op]] = count
+        return cls(ops=tuple(place), times=times)
+
+    def part(self, which: np.ndarray | slice) -> Executed:
+        """Some of the networks."""
+        return Executed(ops=self.ops, times=self.times[which])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,6 +46,7 @@ class Reading:
 
     ops: names of what is executed.  counts: (n, len(ops)) how often each is.  places: (n, P) what stands in each place,
     as a whole number; only equal or not matters.  traits: (n, F) what else tells, as counts of anything.
+    executed: what each network executes in elements and multiply-accumulates; None = this decoder does not say.
     """
 
     name: str
@@ -30,6 +54,7 @@ class Reading:
     counts: np.ndarray
     places: np.ndarray
     traits: np.ndarray
+    executed: Executed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -97,7 +97,13 @@ def part(networks: Decoded, which: np.ndarray | slice) -> Decoded:
     """Some of the networks."""
     return Decoded(
         readings=tuple(
-            replace(r, counts=r.counts[which], places=r.places[which], traits=r.traits[which])
+            replace(
+                r,
+                counts=r.counts[which],
+                places=r.places[which],
+                traits=r.traits[which],
+                executed=None if r.executed is None else r.executed.part(which),
+            )
             for r in networks.readings
         ),
         constant=networks.constant[which],

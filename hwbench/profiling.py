@@ -22,7 +22,7 @@ from hwbench.session import WindowSpec
 from hwbench.setting import Setting
 from hwbench.source import Source
 from hwbench.store import Store
-from hwbench.table import LatencyTable, Origin, RuntimeSection, SessionSection
+from hwbench.table import CalibrationSection, LatencyTable, Origin, RuntimeSection, SessionSection
 from hwbench.target import Target
 from hwbench.workload import Bundle
 
@@ -164,7 +164,7 @@ def table_of(
     made = provenance() | ({"created": "", "commit": ""} if simulated else {})
     name, _, version = identities[0]["runtime"].partition(" ")
     notes = [] if store is None or simulated else list(journal.sessions(store))
-    return tabulate(
+    table = tabulate(
         measured,
         bundle,
         origin=Origin(
@@ -191,6 +191,19 @@ def table_of(
         ],
         switch_ms=journal.switch_ms(notes),
     )
+    return replace(table, calibrations=_calibrations(job, table)) if simulated else table
+
+
+def _calibrations(job: Job, table: LatencyTable) -> tuple[CalibrationSection, ...]:
+    """What those parameters of a simulated board were fitted to that made the table's rows."""
+    found = []
+    for setting in dict.fromkeys(setting.without_clocks for setting in table.settings):
+        parameters = job.target.parameters(setting)
+        if parameters is not None and parameters.calibrated is not None:
+            told = parameters.calibrated.model_dump()
+            here = {"unit": setting.unit, "precision": setting.precision, "threads": setting.threads}
+            found.append(CalibrationSection(**here, **told))
+    return tuple(found)
 
 
 def check_place(table: LatencyTable, identity: Mapping[str, str]) -> None:

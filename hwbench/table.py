@@ -27,6 +27,7 @@ from hwbench.samples import gather
 from hwbench.setting import Setting
 from hwbench.table_file import (
     BetweenSection,
+    CalibrationSection,
     ClockSection,
     Origin,
     RuntimeSection,
@@ -37,7 +38,15 @@ from hwbench.table_file import (
     section_of,
 )
 
-__all__ = ["BetweenSection", "ClockSection", "LatencyTable", "Origin", "RuntimeSection", "SessionSection"]
+__all__ = [
+    "BetweenSection",
+    "CalibrationSection",
+    "ClockSection",
+    "LatencyTable",
+    "Origin",
+    "RuntimeSection",
+    "SessionSection",
+]
 
 # A composition carried to clocks where nobody tried how well that goes says so: unknown is not 0.
 _UNKNOWN = Error(mape_percent=math.nan, bias_percent=math.nan, spearman=math.nan, n=0)
@@ -50,7 +59,8 @@ class LatencyTable:
     parts: block_key of a whole network or segment -> (part key, count) of what it executes.
     returned: block_key -> elements of the graph's outputs at batch 1; {} in tables that do not say.
     clock_models: of metrics over clocks, by metric and cell.  between: their error on networks at points left out.
-    clocks: how long each takes to switch.  imported: where another tool's numbers come from; {} of our own.
+    calibrations: of a simulated board, what its parameters were fitted to.  clocks: how long each takes to switch.
+    imported: where another tool's numbers come from; {} of our own.
     """
 
     origin: Origin
@@ -61,6 +71,7 @@ class LatencyTable:
     compositions: tuple[Composition, ...] = ()
     clock_models: ClockModels = field(default_factory=dict)
     between: tuple[BetweenSection, ...] = ()
+    calibrations: tuple[CalibrationSection, ...] = ()
     clocks: tuple[ClockSection, ...] = ()
     sessions: tuple[SessionSection, ...] = ()
     imported: Mapping[str, str] = field(default_factory=dict)
@@ -251,6 +262,7 @@ class LatencyTable:
             compositions=tuple(composition_of(section) for section in file.composition),
             clock_models=clock_rows.read(str(clocks), _read_text(clocks)) if clocks.is_file() else {},
             between=tuple(file.between),
+            calibrations=tuple(file.calibration),
             clocks=tuple(file.clock),
             sessions=tuple(file.session),
             imported=file.imported,
@@ -290,6 +302,7 @@ class LatencyTable:
             runtime=self.runtime,
             composition=[section_of(c) for c in self.compositions],
             between=list(self.between),
+            calibration=list(self.calibrations),
             clock=list(self.clocks),
             session=list(self.sessions),
             returned=dict(sorted(self.returned.items())),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hwbench.composition import Composition, Error, Range
 from hwbench.errors import ConfigError
 from hwbench.setting import Setting, parse_clocks
+from hwbench.target import Calibration
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -93,6 +94,14 @@ class BetweenSection(_Strict):
         return Error(mape_percent=self.mape_percent, bias_percent=self.bias_percent, spearman=self.spearman, n=self.n)
 
 
+class CalibrationSection(Calibration):
+    """What one unit and precision of a simulated board was fitted to, and with what error."""
+
+    unit: str
+    precision: str
+    threads: int | None = None
+
+
 class ClockSection(_Strict):
     """How long a clock takes to switch."""
 
@@ -127,6 +136,7 @@ class TableFile(_Strict):
     runtime: RuntimeSection
     composition: list[CompositionSection] = []
     between: list[BetweenSection] = []
+    calibration: list[CalibrationSection] = []
     clock: list[ClockSection] = []
     session: list[SessionSection] = []
     returned: dict[str, int] = {}
@@ -136,10 +146,9 @@ class TableFile(_Strict):
     def text(self) -> str:
         """The TOML text; what is empty or unknown is left out where older tables had no such key."""
         told = self.model_dump(by_alias=True, exclude_none=True)
-        if not self.between:
-            del told["between"]
-        if not self.imported:
-            del told["imported"]
+        for added in ("between", "calibration", "imported"):
+            if not told[added]:
+                del told[added]
         return tomli_w.dumps(told)
 
 

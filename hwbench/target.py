@@ -138,12 +138,21 @@ class DeclaredPower(_Strict):
 
 
 class Calibration(_Strict):
-    """Where simulation parameters come from and their error on networks they were not fitted on."""
+    """What simulation parameters were fitted to, and their error on networks that they were not fitted on.
 
-    date: str
+    date: when, YYYY-MM-DD.  fits: the parameters that were fitted; the section's own `source` tells of all others.
+    n: networks fitted on.  held_out: how many were left out, of which mape_percent and spearman of latency are.
+    energy_mape_percent: of energy, None where it was not fitted.
+    """
+
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
     source: str
-    n: int
-    mape_percent: float
+    fits: tuple[str, ...] = ()
+    n: int = Field(ge=1)
+    held_out: int = Field(ge=1)
+    mape_percent: float = Field(ge=0)
+    spearman: float = Field(ge=-1, le=1)
+    energy_mape_percent: float | None = Field(default=None, ge=0)
 
 
 class Simulation(_Strict):
@@ -158,6 +167,10 @@ class Simulation(_Strict):
     blend: how computing and moving overlap, ((a/f_compute)^p + (b/f_memory)^p)^(1/p); 1 = one after the other.
     volt_low: supply voltage at the lowest value of the compute clock, as a share of that at its highest, and in
     proportion between them (power goes with f · V²); a memory's voltage does not move.
+    output_macs: what handing out an element costs beside computing it, as so many multiply-accumulates.
+    pool_reads: how often a pool moves its input, since windows overlap, and few runtimes take pains with it.
+    fused: kinds of operations that a runtime does inside the one before them, where they cost nothing (`activation`).
+    threads: other parameters, by number of threads; a setting that names no number, or no such one, has these here.
     source: where these numbers come from.
     """
 
@@ -165,6 +178,9 @@ class Simulation(_Strict):
     bandwidth_gbps: float = Field(gt=0)
     call_us: float = Field(ge=0)
     op_us: float = Field(default=0.0, ge=0)
+    output_macs: float = Field(default=0.0, ge=0)
+    pool_reads: float = Field(default=1.0, gt=0)
+    fused: tuple[str, ...] = ()
     idle_mw: float = Field(default=0.0, ge=0)
     static_mw: float = Field(ge=0)
     dynamic_mw: float = Field(ge=0)
@@ -176,6 +192,11 @@ class Simulation(_Strict):
     volt_low: float = Field(default=0.7, gt=0, le=1)
     source: str = ""
     calibrated: Calibration | None = None
+    threads: dict[Annotated[str, Field(pattern=r"^[1-9][0-9]*$")], Simulation] = {}
+
+    def at(self, threads: int | None) -> Simulation:
+        """The parameters at a number of threads."""
+        return self.threads.get(str(threads), self)
 
 
 # No part may begin with a dash or hold a space: pip must not take it for an option.
@@ -281,6 +302,11 @@ class Target(_Strict):
         )
         alone = {"link": self.link[:1], "backend": (section,), "meter": (), "sensor": (), "power": None}
         return self.model_copy(update=alone)
+
+    def parameters(self, setting: Setting) -> Simulation | None:
+        """Those by which a setting is simulated; None where the target has none."""
+        found = self.simulation.get(setting.unit, {}).get(setting.precision)
+        return None if found is None else found.at(setting.threads)
 
     def settings(
         self,

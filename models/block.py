@@ -6,18 +6,19 @@ counts against the modules that `models.families.mobilenetv3` builds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from pydantic import ConfigDict
 
 from hwbench.workload import Op
+from models.operations import Shape as Shape
+from models.operations import activation, add, conv, depthwise, linear, pool, squeeze_excite
+from models.operations import resize as enlarge
 
 _REDUCTION = 4  # squeeze-and-excitation: a quarter of the expanded channels, MobileNetV3 §5.3
 _DIVISOR = 8  # channels inside a layer are multiples of 8, as in MobileNetV2 and V3
 _STRICT = ConfigDict(extra="forbid")
-Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Block:
     params: int
     kernel: int = 1
     stride: int = 1
-    expand: int = 0
+    expand: int | float = 0
     hidden: int = 0
     squeeze: int = 0
     last: int = 0
@@ -76,8 +77,8 @@ def stem_block(shape: Shape, side: int, width: int, *, kernel: int, stride: int,
     resize = side if side != native else 0
     scaled = (channels, side, side)
     out = (width, *strided(side, stride))
-    ops = [Op(kind="resize", macs=0, weight_count=0, read_count=_n(shape), write_count=_n(scaled))] if resize else []
-    ops += [_conv(scaled, out, kernel), _act(out)]
+    ops = [enlarge(shape, scaled)] if resize else []
+    ops += [conv(scaled, out, kernel), activation(out)]
     scale = f"-r{resize}" if resize else ""
     return Block(
         key=f"stem-{_text(shape)}{scale}-{_text(out)}-k{kernel}-s{stride}-{act}",
@@ -98,7 +99,7 @@ def mbconv_block(
     width: int,
     *,
     kernel: int,
-    expand: int,
+    expand: int | float,
     stride: int = 1,
     squeeze: bool = False,
     shortcut: bool = False,
@@ -113,37 +114,26 @@ def mbconv_block(
     ops: list[Op] = []
     params = 0
     if expand > 1:
-        ops += [_conv(shape, inner, 1), _act(inner)]
+        ops += [conv(shape, inner, 1), activation(inner)]
         params += _convolution(channels, hidden, 1)
-    depthwise = Op(
-        kind="dwconv",
-        macs=_n(wide) * kernel**2,
-        weight_count=hidden * (kernel**2 + 1),
-        read_count=_n(inner),
-        write_count=_n(wide),
-    )
-    ops += [depthwise, _act(wide)]
+    ops += [depthwise(inner, wide, kernel), activation(wide)]
     params += hidden * (kernel**2 + 2)
     if bottleneck:
-        ops += [
-            _pool(wide),
-            *(_linear(hidden, bottleneck), _act((bottleneck, 1, 1)), _linear(bottleneck, hidden), _act((hidden, 1, 1))),
-            Op(kind="multiply", macs=0, weight_count=0, read_count=_n(wide) + hidden, write_count=_n(wide)),
-        ]
+        ops += squeeze_excite(wide, bottleneck)
         params += 2 * hidden * bottleneck + hidden + bottleneck
-    ops.append(_conv(wide, out, 1))
+    ops.append(conv(wide, out, 1))
     params += _convolution(hidden, width, 1)
     fits = stride == 1 and shape == out
     shortcut = shortcut and not fits
     if shortcut:
         small = (channels, *out[1:])
         if stride > 1:
-            ops.append(Op(kind="pool", macs=0, weight_count=0, read_count=_n(shape), write_count=_n(small)))
+            ops.append(pool(shape, small))
         weights = channels * width
-        ops.append(replace(_conv(small, out, 1), weight_count=weights))
+        ops.append(replace(conv(small, out, 1), weight_count=weights))
         params += weights
     if fits or shortcut:
-        ops.append(Op(kind="add", macs=0, weight_count=0, read_count=2 * _n(out), write_count=_n(out)))
+        ops.append(add(out))
     extra = (f"-se{bottleneck}" if bottleneck else "") + ("-sc" if shortcut else "")
     return Block(
         key=f"mbconv-{_text(shape)}-{_text(out)}-k{kernel}-e{expand}-s{stride}{extra}-{act}",
@@ -166,7 +156,7 @@ def tail_block(shape: Shape, classes: int, *, hidden: int, last: int, act: str) 
     """Optional 1×1 convolution to `hidden` channels, pooling, optional layer of `last` features, classifier."""
     ops, features, params = _pooled(shape, hidden, 1)
     if last:
-        ops += [_linear(features, last), _act((last, 1, 1))]
+        ops += [linear(features, last), activation((last, 1, 1))]
         params += features * last + last
         features = last
     inside = (f"-h{hidden}" if hidden else "") + (f"-l{last}" if last else "")
@@ -175,7 +165,7 @@ def tail_block(shape: Shape, classes: int, *, hidden: int, last: int, act: str) 
         kind="tail",
         in_shape=shape,
         out_shape=(classes, 1, 1),
-        ops=(*ops, _linear(features, classes)),
+        ops=(*ops, linear(features, classes)),
         params=params + features * classes + classes,
         hidden=hidden,
         last=last,
@@ -191,7 +181,7 @@ def head_block(shape: Shape, classes: int, *, width: int, kernel: int, act: str)
         kind="head",
         in_shape=shape,
         out_shape=(classes, 1, 1),
-        ops=(*ops, _linear(features, classes)),
+        ops=(*ops, linear(features, classes)),
         params=params + features * classes + classes,
         kernel=kernel,
         hidden=width,
@@ -210,13 +200,6 @@ def strided(side: int, stride: int) -> tuple[int, int]:
     return (-(-side // stride),) * 2
 
 
-def _n(shape: Sequence[int]) -> int:
-    count = 1
-    for length in shape:
-        count *= length
-    return count
-
-
 def _text(shape: Shape) -> str:
     return "x".join(str(length) for length in shape)
 
@@ -226,34 +209,10 @@ def _convolution(channels: int, width: int, kernel: int) -> int:
     return channels * width * kernel**2 + 2 * width
 
 
-def _conv(shape: Shape, out: Shape, kernel: int) -> Op:
-    weights = shape[0] * out[0] * kernel**2
-    macs = weights * out[1] * out[2]
-    return Op(kind="conv", macs=macs, weight_count=weights + out[0], read_count=_n(shape), write_count=_n(out))
-
-
-def _act(shape: Shape) -> Op:
-    return Op(kind="activation", macs=0, weight_count=0, read_count=_n(shape), write_count=_n(shape))
-
-
-def _pool(shape: Shape) -> Op:
-    return Op(kind="pool", macs=0, weight_count=0, read_count=_n(shape), write_count=shape[0])
-
-
-def _linear(channels: int, width: int) -> Op:
-    return Op(
-        kind="linear",
-        macs=channels * width,
-        weight_count=channels * width + width,
-        read_count=channels,
-        write_count=width,
-    )
-
-
 def _pooled(shape: Shape, hidden: int, kernel: int) -> tuple[list[Op], int, int]:
     """Optional convolution and pooling: operations, features, trainable elements."""
     if not hidden:
-        return [_pool(shape)], shape[0], 0
+        return [pool(shape, (shape[0], 1, 1))], shape[0], 0
     wide = (hidden, *shape[1:])
-    ops = [_conv(shape, wide, kernel), _act(wide), _pool(wide)]
+    ops = [conv(shape, wide, kernel), activation(wide), pool(wide, (wide[0], 1, 1))]
     return ops, hidden, _convolution(shape[0], hidden, kernel)

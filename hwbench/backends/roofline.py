@@ -2,10 +2,11 @@
 
 For each operation, computing and moving its data overlap (a smooth maximum), and a call of the runtime is paid once:
 
-    latency = call + Σ (((macs / peak / f)^p + (bytes / bandwidth / m)^p)^(1/p) + op)
+    latency = call + Σ ((((macs + o · outputs) / peak / f)^p + (bytes / bandwidth / m)^p)^(1/p) + op)
 
-with f and m the clocks of processor and memory over the highest of their grids. Above what the board draws doing
-nothing, with s the share that a stalled part still draws,
+over the operations that are not fused into the one before them, with o what handing out an element costs, and f and m
+the clocks of processor and memory over the highest of their grids. A pool moves its input several times. Above what
+the board draws doing nothing, with s the share that a stalled part still draws,
 
     power = static + dynamic · f · V(f)² · (s + (1 − s) · busy) + memory · m · (s + (1 − s) · moving)
 
@@ -32,10 +33,10 @@ from hwbench.measurement import Trace
 from hwbench.session import Answers, Hello, Loaded, Prepared, RawWindow, Session, WindowSpec
 from hwbench.setting import Setting
 from hwbench.target import Probe, Simulation
-from hwbench.workload import Bundle, Plan, Workload
+from hwbench.workload import Bundle, Op, Plan, Workload
 
-_VERSION = "1"
-_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+_VERSION = "2"
+BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 # Samples of the virtual counter in a window: more than an energy needs (hwbench.energy.MIN_SAMPLES).
 _SAMPLES = 25
 
@@ -74,13 +75,7 @@ def cost(simulation: Simulation, workload: Workload, setting: Setting, grids: Ma
         )
     compute, volt = _clock(simulation.compute_clock, setting, grids, simulation.volt_low)
     memory, _ = _clock(simulation.memory_clock, setting, grids, 1.0)
-    counts = np.array([[op.macs, op.weight_count, op.read_count + op.write_count] for op in workload.ops], np.float64)
-    macs = counts[:, 0] * setting.batch
-    moved = (counts[:, 1] + counts[:, 2] * setting.batch) * _BYTES[setting.precision]
-    # GMAC/s are 1e3 MACs a microsecond, as are GB/s bytes.
-    busy_us = macs / (simulation.peak_gops * compute * 1e3)
-    moving_us = moved / (simulation.bandwidth_gbps * memory * 1e3)
-    each_us = _smooth_maximum(busy_us, moving_us, simulation.blend) + simulation.op_us
+    busy_us, moving_us, each_us = work_us(simulation, Work.of(workload.ops), setting, compute=compute, memory=memory)
     latency_us = simulation.call_us + float(each_us.sum())
     ticking, working = simulation.stalled, 1 - simulation.stalled
     # A call is work of the host processor, not of the unit.
@@ -91,11 +86,46 @@ def cost(simulation: Simulation, workload: Workload, setting: Setting, grids: Ma
     return Cost(latency_us=latency_us, energy_uj=energy_nj / 1e3)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Work:
+    """What K operations do, at batch 1: (K,) multiply-accumulates, weights, elements read and written, and kinds."""
+
+    macs: np.ndarray
+    weights: np.ndarray
+    read: np.ndarray
+    written: np.ndarray
+    kind: np.ndarray
+
+    @classmethod
+    def of(cls, ops: Sequence[Op]) -> Work:
+        """Of operations as they are described."""
+        counts = np.array([[op.macs, op.weight_count, op.read_count, op.write_count] for op in ops], np.float64)
+        macs, weights, read, written = counts.reshape(-1, 4).T
+        return cls(macs=macs, weights=weights, read=read, written=written, kind=np.array([op.kind for op in ops]))
+
+
+def work_us(
+    simulation: Simulation, work: Work, setting: Setting, *, compute: float = 1.0, memory: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(K,) microseconds that each operation computes, moves its data, and takes; 0 where it is fused.
+
+    compute, memory: clocks as shares of the highest.
+    """
+    apart = ~np.isin(work.kind, simulation.fused)
+    reads = np.where(work.kind == "pool", simulation.pool_reads, 1.0)
+    macs = (work.macs + simulation.output_macs * work.written) * setting.batch
+    moved = work.weights + (work.read * reads + work.written) * setting.batch
+    # GMAC/s are 1e3 MACs a microsecond, as are GB/s bytes.
+    busy_us = apart * macs / (simulation.peak_gops * compute * 1e3)
+    moving_us = apart * moved * BYTES[setting.precision] / (simulation.bandwidth_gbps * memory * 1e3)
+    return busy_us, moving_us, _smooth_maximum(busy_us, moving_us, simulation.blend) + apart * simulation.op_us
+
+
 def peak_memory_bytes(workload: Workload, setting: Setting) -> int:
     """Weights, and the activations of the operation that needs most of them."""
     weights = sum(op.weight_count for op in workload.ops) if workload.params is None else workload.params
     activations = max((op.read_count + op.write_count for op in workload.ops), default=0)
-    return (weights + activations * setting.batch) * _BYTES[setting.precision]
+    return (weights + activations * setting.batch) * BYTES[setting.precision]
 
 
 class Roofline:
@@ -142,7 +172,7 @@ class Roofline:
             known = [f"{unit}.{precision}" for unit, each in self.options.simulation.items() for precision in each]
             asked = f"{setting.unit}.{setting.precision}"
             raise ConfigError(f"{self.name}: no [simulation.{asked}] in the target{nearest(asked, known)}")
-        return of_unit[setting.precision]
+        return of_unit[setting.precision].at(setting.threads)
 
     @property
     def version(self) -> str:

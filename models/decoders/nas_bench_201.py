@@ -11,14 +11,17 @@ input is a skip is its source.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
-from hwbench.decoder import Decoded, Reading
+from hwbench.decoder import Decoded, Executed, Reading
 from hwbench.errors import ConfigError
+from hwbench.workload import Op
+from models.operations import Shape, activation, add, conv, linear, pool
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -28,6 +31,10 @@ _NAME = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+
 # The four ways from input to output, as indices of edges, and what may stand on them.
 _WAYS = ((3,), (0, 4), (1, 5), (0, 2, 5))
 _PATHS = {p: i for i, p in enumerate(p for n in range(4) for p in product((_CONV_1, _CONV_3, _POOL), repeat=n))}
+# Channels and side of each stage, cells in it, and classes: CIFAR-10.
+_STAGES: tuple[Shape, ...] = ((16, 32, 32), (32, 16, 16), (64, 8, 8))
+_IMAGE: Shape = (3, 32, 32)
+_CELLS, _ANSWERS = 5, 10
 Cell = tuple[int, ...]
 _Edges = Mapping[tuple[int, int], int]
 
@@ -82,6 +89,7 @@ def _reading(name: str, cells: Sequence[Cell]) -> Reading:
         counts=np.array(counts, dtype=np.float64).reshape(len(cells), -1),
         places=np.array(left, dtype=np.int64).reshape(len(cells), -1),
         traits=np.array([_traits(c) for c in left], dtype=np.float64).reshape(len(cells), -1),
+        executed=Executed.of([_network(_work(c)) for c in left]),
     )
 
 
@@ -134,6 +142,31 @@ def _function(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
         ops = [cell.count(op) for op in range(1, len(OPS))]
         shapes[row] = [*ops, max(depths), deepest, min(depths), pooled, plain, len(paths)]
     return shapes, counts
+
+
+def _work(cell: Cell) -> tuple[int, int, int, int, int]:
+    """How often a cell executes: 3×3 and 1×1 convolution, pool, addition, and the activation before a convolution.
+
+    A skip is no work. Convolutions that read the same tensor share the activation before them.
+    """
+    read = {source for op, (source, _) in zip(cell, EDGES, strict=True) if op in (_CONV_1, _CONV_3)}
+    return cell.count(_CONV_3), cell.count(_CONV_1), cell.count(_POOL), _additions(cell), len(read)
+
+
+@lru_cache(maxsize=1 << 10)
+def _network(work: tuple[int, int, int, int, int]) -> Mapping[Op, int]:
+    """All that a network of such cells executes (Dong & Yang, figure 1): stem, cells, reductions, classifier."""
+    found: Counter[Op] = Counter({conv(_IMAGE, _STAGES[0], 3): 1})
+    for shape in _STAGES:
+        kinds = conv(shape, shape, 3), conv(shape, shape, 1), pool(shape, shape), add(shape), activation(shape)
+        found.update({op: _CELLS * count for op, count in zip(kinds, work, strict=True) if count})
+    for wide, narrow in pairwise(_STAGES):
+        short = (wide[0], *narrow[1:])
+        found.update((activation(wide), conv(wide, narrow, 3), activation(narrow), conv(narrow, narrow, 3)))
+        found.update((pool(wide, short), conv(short, narrow, 1), add(narrow)))
+    last = _STAGES[-1]
+    found.update((activation(last), pool(last, (last[0], 1, 1)), linear(last[0], _ANSWERS)))
+    return found
 
 
 @lru_cache(maxsize=1 << 16)
