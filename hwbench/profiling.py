@@ -202,7 +202,7 @@ def _calibrations(job: Job, table: LatencyTable) -> tuple[CalibrationSection, ..
         if parameters is not None and parameters.calibrated is not None:
             told = parameters.calibrated.model_dump()
             here = {"unit": setting.unit, "precision": setting.precision, "threads": setting.threads}
-            found.append(CalibrationSection(**here, **told))
+            found.append(CalibrationSection.model_validate({**here, **told}))
     return tuple(found)
 
 

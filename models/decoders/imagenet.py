@@ -70,7 +70,9 @@ def decode(archs: Sequence[str]) -> Decoded:
         traits=np.array([[sum(op.macs * n for op, n in network.items())] for network in networks], dtype=np.float64),
         executed=Executed.of(networks),
     )
-    return Decoded(readings=(reading,), constant=np.zeros(len(archs), dtype=bool), signs=reading.traits)
+    return Decoded(
+        readings=(reading,), constant=np.zeros(len(archs), dtype=bool), signs=reading.traits, function=(reading.traits,)
+    )
 
 
 @lru_cache(maxsize=1 << 10)
