@@ -8,15 +8,15 @@ the input are set aside, as a runtime computes them beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hwbench import statistics
-from hwbench.backends.roofline import Work, work_us
-from hwbench.decoder import Decoded, Executed, decoder
+from hwbench.backends.roofline import Work, costs
+from hwbench.decoder import Decoded, decoder
 from hwbench.errors import ConfigError
+from hwbench.fit_networks import Judged
 from hwbench.kernels import part
 from hwbench.least_squares import minimise
 from hwbench.networks_file import Networks
@@ -34,31 +34,17 @@ _FOLDS = 5
 _PULL = 1e-3
 # Where the target says 0 or nothing: an output costs about as much as handing it to an accumulator's epilogue.
 _UNSAID = {"call_us": 10.0, "op_us": 1.0, "output_macs": 10.0, "static_mw": 100.0, "dynamic_mw": 100.0}
-_STARTS = (0.1, 1.0, 10.0)
+_STARTS = (0.1, 1.0, 10.0)  # of peak and bandwidth, which a target may say far too high
 _REACH = np.log(1e4)  # no parameter goes further than this factor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """How well n networks that were not fitted on are told; percent."""
-
-    mape: float
-    spearman: float
-    n: int
-
-    @classmethod
-    def of(cls, told: np.ndarray, measured: np.ndarray) -> Judged:
-        """(n,) each."""
-        return cls(mape=statistics.mape(told, measured), spearman=statistics.spearman(told, measured), n=len(told))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
     """Parameters found.
 
-    fitted: how many networks.  held_out: error on others, by metric.  before: that of the parameters as they were.
-    reading: of the architectures.  aside: networks without a value, or with an output that ignores the input.
-    parameters: names of those that were fitted.
+    fitted: how many networks.  held_out: error on networks not fitted on, by metric.  before: of the parameters as they
+    were, on the same.  reading: of the architectures.  aside: networks without a value, or whose output ignores the
+    input.  parameters: names of those that were fitted.
     """
 
     simulation: Simulation
@@ -70,175 +56,159 @@ class Calibrated:
     parameters: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Measured:
-    """n networks with a value: work of K operations, times (n, K), and values (n,) by metric."""
-
-    work: Work
-    times: np.ndarray
-    values: dict[str, np.ndarray]
-
-    def part(self, which: np.ndarray) -> _Measured:
-        return _Measured(work=self.work, times=self.times[which], values={m: v[which] for m, v in self.values.items()})
-
-    def latency_ms(self, simulation: Simulation, setting: Setting) -> np.ndarray:
-        each_us = work_us(simulation, self.work, setting)[2]
-        return np.asarray((simulation.call_us + self.times @ each_us) / 1e3)
-
-    def energy_mj(self, simulation: Simulation, setting: Setting, *, gross: bool) -> np.ndarray:
-        """As measured: gross holds what the board draws doing nothing."""
-        own = self._shares(simulation, setting)
-        drawn = own @ np.array([simulation.static_mw, simulation.dynamic_mw, simulation.memory_mw])
-        idle = simulation.idle_mw * self.latency_ms(simulation, setting) / 1e3 if gross else 0.0
-        return np.asarray(drawn + idle)
-
-    def _shares(self, simulation: Simulation, setting: Setting) -> np.ndarray:
-        """(n, 3) mJ for each mW that is static, of computing, of moving; the law of `backends.roofline`."""
-        busy, moving, each = work_us(simulation, self.work, setting)
-        ticking, working = simulation.stalled, 1 - simulation.stalled
-        parts = np.stack([each, ticking * each + working * busy, ticking * each + working * moving], axis=1)
-        found = self.times @ parts
-        found[:, 0] += simulation.call_us
-        return np.asarray(found / 1e6)
-
-
 def calibrate(
-    simulation: Simulation, setting: Setting, networks: Networks, *, gross: bool = True, seed: int = 0
+    simulation: Simulation,
+    setting: Setting,
+    networks: Networks,
+    *,
+    grids: Mapping[str, Sequence[float]] | None = None,
+    gross: bool = True,
+    seed: int = 0,
 ) -> Calibrated:
-    """Fit the parameters of one unit and precision to whole networks that were measured so.
+    """Fit the parameters of one unit and precision to whole networks that were measured at a setting.
 
-    gross: whether energies hold what the board draws doing nothing.  Raises ConfigError with too few networks, and for
-    a family whose decoder does not say what is executed.
+    grids: MHz by clock name, as in `roofline.cost`.  gross: whether energies hold what the board draws doing nothing.
+    seed: of the split into networks fitted on and held out; below 200 each is held out once, in five parts, and the
+    parameters returned are those of all.
+    Raises ConfigError with too few networks, and for a family whose decoder does not say what is executed.
     """
-    rng = np.random.default_rng(seed)
-    if "latency_ms" not in networks.values:
-        raise ConfigError("energies alone cannot be calibrated; give latency_ms of the same networks beside them")
-    decoded, values, aside = _usable(networks)
-    count = len(decoded.constant)
-    order = rng.permutation(count)
-    if count >= _FEW:
-        told = order[: min(_FITTED, count // 2)]
+    everything, aside = _usable(networks, setting, grids or {}, gross=gross)
+    order = np.random.default_rng(seed).permutation(everything.count)
+    if everything.count >= _FEW:
+        told = order[: min(_FITTED, everything.count // 2)]
         splits = [(told, order[len(told) :])]
     else:
-        folds = np.arange(count) % _FOLDS
         told = order
-        splits = [(order[folds != fold], order[folds == fold]) for fold in range(_FOLDS)]
-    found, reading = _best(simulation, setting, decoded, values, told)
-    measured = _measured(decoded, reading, values)
-    final = _rounded(_with_energy(found, setting, measured.part(told), gross=gross))
-    outside: dict[str, list[np.ndarray]] = {metric: [] for metric in values}
+        fold = np.arange(everything.count) % _FOLDS
+        splits = [(order[fold != k], order[fold == k]) for k in range(_FOLDS)]
+    found, reading = _fit(simulation, everything.part(told))
+    held_out: dict[str, list[np.ndarray]] = {metric: [] for metric in everything.values}
+    before: dict[str, list[np.ndarray]] = {metric: [] for metric in everything.values}
     for some, others in splits:
-        one = final if len(splits) == 1 else _again(simulation, found, setting, measured.part(some), gross=gross)
-        for metric, told_of in _tell(one, setting, measured.part(others), gross=gross).items():
-            outside[metric].append(np.stack([told_of, values[metric][others]]))
-    left = measured.part(np.concatenate([others for _, others in splits]))
-    before = _tell(simulation, setting, left, gross=gross)
+        one, its = (found, reading) if len(splits) == 1 else _fit(simulation, everything.part(some))
+        left = everything.part(others)
+        for metric, value in left.values.items():
+            held_out[metric].append(np.stack([left.tell(one, its, metric), value]))
+            before[metric].append(np.stack([left.tell(simulation, its, metric), value]))
     return Calibrated(
-        simulation=final,
+        simulation=found,
         reading=reading,
         fitted=len(told),
-        held_out={metric: Judged.of(*np.concatenate(each, axis=1)) for metric, each in outside.items()},
-        before={metric: Judged.of(told_of, left.values[metric]) for metric, told_of in before.items()},
+        held_out={metric: Judged.of(*np.concatenate(each, axis=1)) for metric, each in held_out.items()},
+        before={metric: Judged.of(*np.concatenate(each, axis=1)) for metric, each in before.items()},
         aside=aside,
-        parameters=(*LATENCY, "fused", *(ENERGY if "energy_mj" in values else ())),
+        parameters=(*LATENCY, "fused", *(ENERGY if "energy_mj" in everything.values else ())),
     )
 
 
-def _usable(networks: Networks) -> tuple[Decoded, dict[str, np.ndarray], int]:
-    """Those that were measured and depend on their input, their values by metric, and how many are left out."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Measured:
+    """Networks and how they were measured.  work: of the operations, and (n, K) times, by reading."""
+
+    work: Mapping[str, tuple[Work, np.ndarray]]
+    values: Mapping[str, np.ndarray]
+    setting: Setting
+    grids: Mapping[str, Sequence[float]]
+    gross: bool
+
+    @property
+    def count(self) -> int:
+        return len(self.values["latency_ms"])
+
+    def part(self, which: np.ndarray) -> _Measured:
+        return replace(
+            self,
+            work={reading: (work, times[which]) for reading, (work, times) in self.work.items()},
+            values={metric: value[which] for metric, value in self.values.items()},
+        )
+
+    def tell(self, simulation: Simulation, reading: str, metric: str) -> np.ndarray:
+        """(n,) what the simulation says."""
+        latency_us, energy_uj = costs(simulation, *self.work[reading], self.setting, self.grids)
+        if metric == "latency_ms":
+            return latency_us / 1e3
+        return np.asarray(energy_uj / 1e3 + (simulation.idle_mw * latency_us / 1e6 if self.gross else 0.0))
+
+
+def _usable(
+    networks: Networks, setting: Setting, grids: Mapping[str, Sequence[float]], *, gross: bool
+) -> tuple[_Measured, int]:
+    """Those that were measured and depend on their input, and how many are left out."""
+    if "latency_ms" not in networks.values:
+        raise ConfigError("energies alone cannot be calibrated; give latency_ms of the same networks beside them")
     decoded = decoder(networks.family)(networks.archs)
-    if any(reading.executed is None for reading in decoded.readings):
-        raise ConfigError(f"family {networks.family!r}: its decoder does not say what operations networks execute")
     ran = np.all([np.isfinite(value) for value in networks.values.values()], axis=0) & ~decoded.constant
     if ran.sum() < MINIMUM_NETWORKS:
         raise ConfigError(
             f"{ran.sum()} networks of {networks.family} with all values and an output that depends on the input; "
             f"a calibration needs {MINIMUM_NETWORKS}"
         )
-    return part(decoded, ran), {m: v[ran] for m, v in networks.values.items()}, int((~ran).sum())
+    measured = _Measured(
+        work=_work(networks.family, part(decoded, ran)),
+        values={metric: value[ran] for metric, value in networks.values.items()},
+        setting=setting,
+        grids=grids,
+        gross=gross,
+    )
+    return measured, int((~ran).sum())
 
 
-def _measured(decoded: Decoded, reading: str, values: dict[str, np.ndarray]) -> _Measured:
-    executed = next(r.executed for r in decoded.readings if r.name == reading)
-    assert isinstance(executed, Executed)
-    return _Measured(work=Work.of(executed.ops), times=executed.times, values=values)
-
-
-def _best(
-    simulation: Simulation, setting: Setting, decoded: Decoded, values: dict[str, np.ndarray], told: np.ndarray
-) -> tuple[Simulation, str]:
-    """The reading and the fused operations that fit best, with their parameters."""
-    tried = []
+def _work(family: str, decoded: Decoded) -> dict[str, tuple[Work, np.ndarray]]:
+    found = {}
     for reading in decoded.readings:
-        some = _measured(decoded, reading.name, values).part(told)
+        if reading.executed is None:
+            raise ConfigError(f"family {family!r}: its decoder does not say what operations networks execute")
+        found[reading.name] = Work.of(reading.executed.ops), reading.executed.times
+    return found
+
+
+def _fit(said: Simulation, measured: _Measured) -> tuple[Simulation, str]:
+    """Parameters, what is fused among them, and the reading: those that fit best."""
+    best: tuple[float, Simulation, str] | None = None
+    for reading in measured.work:
         for fused in _FUSED:
-            start = simulation.model_copy(update={"fused": fused})
-            tried.append((*_fit_latency(start, simulation, setting, some), reading.name))
-    _, best, reading_name = min(tried, key=lambda t: t[0])
-    return best, reading_name
+            start = said.model_copy(update={"fused": fused})
+            loss, found = _descend(start, LATENCY, measured, reading, "latency_ms", _STARTS)
+            if best is None or loss < best[0]:
+                best = loss, found, reading
+    assert best is not None
+    _, found, reading = best
+    if "energy_mj" in measured.values:
+        _, found = _descend(found, ENERGY, measured, reading, "energy_mj", (1.0,))
+    return _rounded(found), reading
 
 
-def _again(
-    simulation: Simulation, found: Simulation, setting: Setting, measured: _Measured, *, gross: bool
-) -> Simulation:
-    """The same fit to other networks; what is fused stays."""
-    return _with_energy(_fit_latency(found, simulation, setting, measured)[1], setting, measured, gross=gross)
-
-
-def _fit_latency(
-    start: Simulation, said: Simulation, setting: Setting, measured: _Measured
+def _descend(
+    said: Simulation,
+    names: tuple[str, ...],
+    measured: _Measured,
+    reading: str,
+    metric: str,
+    starts: Sequence[float],
 ) -> tuple[float, Simulation]:
-    """Loss and parameters: latencies of `measured`, pulled towards `said`."""
-    centre = np.log([getattr(said, name) or _UNSAID[name] for name in LATENCY])
-    value = measured.values["latency_ms"]
+    """Loss and parameters that tell a metric best, pulled towards `said`; starts: factors of the first two names."""
+    value = measured.values[metric]
+    centre = np.log([getattr(said, name) or _UNSAID[name] for name in names])
     pull = np.sqrt(_PULL * len(value)) / np.log(10)
 
-    def residuals(theta: np.ndarray, which: np.ndarray) -> np.ndarray:
-        rows = []
-        for each in theta:
-            told = measured.latency_ms(_having(start, LATENCY, each), setting)
-            rows.append(np.concatenate([told / value - 1, pull * (each - centre)]))
-        return np.array(rows)
+    def having(theta: np.ndarray) -> Simulation:
+        return said.model_copy(update=dict(zip(names, np.exp(theta).tolist(), strict=True)))
 
-    begin = np.tile(centre, (len(_STARTS) + 1, 1))
-    begin[:-1, :2] += np.log(_STARTS)[:, None]
-    begin[-1] = np.log([getattr(start, name) or _UNSAID[name] for name in LATENCY])
+    def residuals(theta: np.ndarray, which: np.ndarray) -> np.ndarray:
+        return np.array(
+            [
+                np.concatenate([measured.tell(having(each), reading, metric) / value - 1, pull * (each - centre)])
+                for each in theta
+            ]
+        )
+
+    begin = np.tile(centre, (len(starts), 1))
+    begin[:, :2] += np.log(starts)[:, None]
     theta, loss = minimise(residuals, begin, centre - _REACH, centre + _REACH)
     best = int(np.argmin(loss))
-    return float(loss[best]), _having(start, LATENCY, theta[best])
-
-
-def _with_energy(found: Simulation, setting: Setting, measured: _Measured, *, gross: bool) -> Simulation:
-    """With the power that explains energies; as it is without them."""
-    if "energy_mj" not in measured.values:
-        return found
-    value = measured.values["energy_mj"]
-    centre = np.log([getattr(found, name) or _UNSAID[name] for name in ENERGY])
-    pull = np.sqrt(_PULL * len(value)) / np.log(10)
-
-    def residuals(theta: np.ndarray, which: np.ndarray) -> np.ndarray:
-        rows = []
-        for each in theta:
-            told = measured.energy_mj(_having(found, ENERGY, each), setting, gross=gross)
-            rows.append(np.concatenate([told / value - 1, pull * (each - centre)]))
-        return np.array(rows)
-
-    theta, _ = minimise(residuals, centre[None], centre - _REACH, centre + _REACH)
-    return _having(found, ENERGY, theta[0])
-
-
-def _having(simulation: Simulation, names: Sequence[str], logarithms: np.ndarray) -> Simulation:
-    return simulation.model_copy(update=dict(zip(names, np.exp(logarithms).tolist(), strict=True)))
+    return float(loss[best]), having(theta[best])
 
 
 def _rounded(simulation: Simulation) -> Simulation:
     """To the digits that a file holds; more of them would claim too much."""
     return simulation.model_copy(update={name: float(f"{getattr(simulation, name):.4g}") for name in LATENCY + ENERGY})
-
-
-def _tell(simulation: Simulation, setting: Setting, measured: _Measured, *, gross: bool) -> dict[str, np.ndarray]:
-    """By metric that was measured, (n,) what the simulation says."""
-    told = {"latency_ms": measured.latency_ms(simulation, setting)}
-    if "energy_mj" in measured.values:
-        told["energy_mj"] = measured.energy_mj(simulation, setting, gross=gross)
-    return told

@@ -140,19 +140,30 @@ class DeclaredPower(_Strict):
 class Calibration(_Strict):
     """What simulation parameters were fitted to, and their error on networks that they were not fitted on.
 
-    date: when, YYYY-MM-DD.  fits: the parameters that were fitted; the section's own `source` tells of all others.
-    n: networks fitted on.  held_out: how many were left out, of which mape_percent and spearman of latency are.
-    energy_mape_percent: of energy, None where it was not fitted.
+    date: when, YYYY-MM-DD.  source: of the measurements.  family: of the networks; others may be told less well.
+    fits: the parameters that were fitted; the section's own `source` tells of all others.
+    n: networks fitted on.  held_out: how many were left out, of which mape_percent and spearman of latency are; below
+    200 networks each was left out in turn.  energy_mape_percent: of energy, None where it was not fitted.
     """
 
     date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
     source: str
-    fits: tuple[str, ...] = ()
+    family: str
+    fits: tuple[str, ...]
     n: int = Field(ge=1)
     held_out: int = Field(ge=1)
     mape_percent: float = Field(ge=0)
     spearman: float = Field(ge=-1, le=1)
     energy_mape_percent: float | None = Field(default=None, ge=0)
+
+    @property
+    def line(self) -> str:
+        """As tables and targets print it."""
+        energy = "" if self.energy_mape_percent is None else f", of energy {self.energy_mape_percent:g} %"
+        return (
+            f"calibrated on {self.n} networks of {self.family} ({self.source}, {self.date}), "
+            f"held-out MAPE {self.mape_percent:g} %{energy}, Spearman {self.spearman:.3f}, n {self.held_out}"
+        )
 
 
 class Simulation(_Strict):

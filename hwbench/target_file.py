@@ -28,7 +28,8 @@ def read_target(path: Path) -> Target:
     """Read one target file; raises ConfigError naming the file, the key and the nearest known key.
 
     `extends = "rpi4"` takes everything from that target but what this file says: a table is merged key by key, a list
-    (`[[link]]` …) replaces the other's.
+    (`[[link]]` …) replaces the other's. Where this file changes a `[simulation.…]` section, the other's calibration and
+    parameters by threads do not hold for it.
     """
     raw = _merged(path, ())
     try:
@@ -83,7 +84,27 @@ def _merged(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if file is None:
         circle = " (they extend each other)" if base in known else nearest(str(base), known)
         raise ConfigError(f"{path}: extends {base!r}, which is no other target{circle}")
-    return _over(_merged(file, visited), raw)
+    return _over(_uncalibrated(_merged(file, visited), raw), raw)
+
+
+def _uncalibrated(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The base without what it claims of parameters that `own` changes, and without those it has by threads."""
+    changed = {unit: set(each) for unit, each in _tables(own.get("simulation")).items()}
+    simulation = {
+        unit: {
+            precision: {k: v for k, v in section.items() if k not in ("calibrated", "threads")}
+            if precision in changed.get(unit, ())
+            else section
+            for precision, section in _tables(each).items()
+        }
+        for unit, each in _tables(base.get("simulation")).items()
+    }
+    return {**base, "simulation": simulation} if changed else base
+
+
+def _tables(value: Any) -> dict[str, dict[str, Any]]:
+    """Of a table of tables those that are; what is malformed is refused when the whole is validated."""
+    return {k: v for k, v in value.items() if isinstance(v, dict)} if isinstance(value, dict) else {}
 
 
 def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from hwbench.target import Probe, Simulation
 from hwbench.workload import Bundle, Op, Plan, Workload
 
 _VERSION = "2"
-BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 # Samples of the virtual counter in a window: more than an energy needs (hwbench.energy.MIN_SAMPLES).
 _SAMPLES = 25
 
@@ -73,17 +73,9 @@ def cost(simulation: Simulation, workload: Workload, setting: Setting, grids: Ma
             f"{workload.block_key}: its operations are not known, so it cannot be simulated; "
             "take a space, or a model that an exporter describes"
         )
-    compute, volt = _clock(simulation.compute_clock, setting, grids, simulation.volt_low)
-    memory, _ = _clock(simulation.memory_clock, setting, grids, 1.0)
-    busy_us, moving_us, each_us = work_us(simulation, Work.of(workload.ops), setting, compute=compute, memory=memory)
-    latency_us = simulation.call_us + float(each_us.sum())
-    ticking, working = simulation.stalled, 1 - simulation.stalled
-    # A call is work of the host processor, not of the unit.
-    awake_us = float(each_us.sum())
-    energy_nj = simulation.static_mw * latency_us
-    energy_nj += simulation.dynamic_mw * compute * volt**2 * (ticking * awake_us + working * float(busy_us.sum()))
-    energy_nj += simulation.memory_mw * memory * (ticking * awake_us + working * float(moving_us.sum()))
-    return Cost(latency_us=latency_us, energy_uj=energy_nj / 1e3)
+    once = np.ones((1, len(workload.ops)))
+    latency_us, energy_uj = costs(simulation, Work.of(workload.ops), once, setting, grids)
+    return Cost(latency_us=float(latency_us[0]), energy_uj=float(energy_uj[0]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,28 +96,36 @@ class Work:
         return cls(macs=macs, weights=weights, read=read, written=written, kind=np.array([op.kind for op in ops]))
 
 
-def work_us(
-    simulation: Simulation, work: Work, setting: Setting, *, compute: float = 1.0, memory: float = 1.0
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(K,) microseconds that each operation computes, moves its data, and takes; 0 where it is fused.
-
-    compute, memory: clocks as shares of the highest.
-    """
+def costs(
+    simulation: Simulation, work: Work, times: np.ndarray, setting: Setting, grids: Mapping[str, Sequence[float]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) µs and µJ of n networks in one call each; times: (n, K) how often each executes an operation of `work`."""
+    compute, volt = _clock(simulation.compute_clock, setting, grids, simulation.volt_low)
+    memory, _ = _clock(simulation.memory_clock, setting, grids, 1.0)
     apart = ~np.isin(work.kind, simulation.fused)
     reads = np.where(work.kind == "pool", simulation.pool_reads, 1.0)
     macs = (work.macs + simulation.output_macs * work.written) * setting.batch
-    moved = work.weights + (work.read * reads + work.written) * setting.batch
+    moved = (work.weights + (work.read * reads + work.written) * setting.batch) * _BYTES[setting.precision]
     # GMAC/s are 1e3 MACs a microsecond, as are GB/s bytes.
     busy_us = apart * macs / (simulation.peak_gops * compute * 1e3)
-    moving_us = apart * moved * BYTES[setting.precision] / (simulation.bandwidth_gbps * memory * 1e3)
-    return busy_us, moving_us, _smooth_maximum(busy_us, moving_us, simulation.blend) + apart * simulation.op_us
+    moving_us = apart * moved / (simulation.bandwidth_gbps * memory * 1e3)
+    each_us = _smooth_maximum(busy_us, moving_us, simulation.blend) + apart * simulation.op_us
+    # Not a product of matrices, whose last digits depend on the machine: tables are the same to the byte.
+    awake_us, all_busy_us, all_moving_us = ((times * us).sum(axis=1) for us in (each_us, busy_us, moving_us))
+    latency_us = simulation.call_us + awake_us
+    ticking, working = simulation.stalled, 1 - simulation.stalled
+    energy_nj = simulation.static_mw * latency_us
+    # A call is work of the host processor, not of the unit.
+    energy_nj += simulation.dynamic_mw * compute * volt**2 * (ticking * awake_us + working * all_busy_us)
+    energy_nj += simulation.memory_mw * memory * (ticking * awake_us + working * all_moving_us)
+    return latency_us, energy_nj / 1e3
 
 
 def peak_memory_bytes(workload: Workload, setting: Setting) -> int:
     """Weights, and the activations of the operation that needs most of them."""
     weights = sum(op.weight_count for op in workload.ops) if workload.params is None else workload.params
     activations = max((op.read_count + op.write_count for op in workload.ops), default=0)
-    return (weights + activations * setting.batch) * BYTES[setting.precision]
+    return (weights + activations * setting.batch) * _BYTES[setting.precision]
 
 
 class Roofline:
