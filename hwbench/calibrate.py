@@ -17,7 +17,6 @@ from hwbench.backends.roofline import Work, costs
 from hwbench.decoder import Decoded, decoder
 from hwbench.errors import ConfigError
 from hwbench.fit_networks import Judged
-from hwbench.kernels import part
 from hwbench.least_squares import minimise
 from hwbench.networks_file import Networks
 from hwbench.setting import Setting
@@ -36,6 +35,7 @@ _PULL = 1e-3
 _UNSAID = {"call_us": 10.0, "op_us": 1.0, "output_macs": 10.0, "static_mw": 100.0, "dynamic_mw": 100.0}
 _STARTS = (0.1, 1.0, 10.0)  # of peak and bandwidth, which a target may say far too high
 _REACH = np.log(1e4)  # no parameter goes further than this factor
+_UNLIKE = 100.0  # data sheets are not so far off, but a wrong unit is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,7 @@ def calibrate(
     *,
     grids: Mapping[str, Sequence[float]] | None = None,
     gross: bool = True,
+    trust_units: bool = False,
     seed: int = 0,
 ) -> Calibrated:
     """Fit the parameters of one unit and precision to whole networks that were measured at a setting.
@@ -70,9 +71,12 @@ def calibrate(
     grids: MHz by clock name, as in `roofline.cost`.  gross: whether energies hold what the board draws doing nothing.
     seed: of the split into networks fitted on and held out; below 200 each is held out once, in five parts, and the
     parameters returned are those of all.
-    Raises ConfigError with too few networks, and for a family whose decoder does not say what is executed.
+    trust_units: fit also what is a hundred times off what the target says.
+    Raises ConfigError for that, with too few networks, and for a family whose decoder does not say what is executed.
     """
     everything, aside = _usable(networks, setting, grids or {}, gross=gross)
+    if not trust_units:
+        _check_units(simulation, everything)
     order = np.random.default_rng(seed).permutation(everything.count)
     if everything.count >= _FEW:
         told = order[: min(_FITTED, everything.count // 2)]
@@ -137,6 +141,7 @@ def _usable(
     if "latency_ms" not in networks.values:
         raise ConfigError("energies alone cannot be calibrated; give latency_ms of the same networks beside them")
     decoded = decoder(networks.family)(networks.archs)
+    work = _work(networks.family, decoded)
     ran = np.all([np.isfinite(value) for value in networks.values.values()], axis=0) & ~decoded.constant
     if ran.sum() < MINIMUM_NETWORKS:
         raise ConfigError(
@@ -144,13 +149,13 @@ def _usable(
             f"a calibration needs {MINIMUM_NETWORKS}"
         )
     measured = _Measured(
-        work=_work(networks.family, part(decoded, ran)),
-        values={metric: value[ran] for metric, value in networks.values.items()},
+        work=work,
+        values=networks.values,
         setting=setting,
         grids=grids,
         gross=gross,
     )
-    return measured, int((~ran).sum())
+    return measured.part(ran), int((~ran).sum())
 
 
 def _work(family: str, decoded: Decoded) -> dict[str, tuple[Work, np.ndarray]]:
@@ -160,6 +165,18 @@ def _work(family: str, decoded: Decoded) -> dict[str, tuple[Work, np.ndarray]]:
             raise ConfigError(f"family {family!r}: its decoder does not say what operations networks execute")
         found[reading.name] = Work.of(reading.executed.ops), reading.executed.times
     return found
+
+
+def _check_units(said: Simulation, measured: _Measured) -> None:
+    """ConfigError where the parameters as they are can only be meant in another unit."""
+    reading = next(iter(measured.work))
+    for metric, value in measured.values.items():
+        ratio = float(np.median(value / measured.tell(said, reading, metric)))
+        if not 1 / _UNLIKE < ratio < _UNLIKE:
+            raise ConfigError(
+                f"{metric}: the networks take {ratio:.3g} times what the target says, which looks like a wrong unit; "
+                "name the column after the right one, or give --trust-units where it is true"
+            )
 
 
 def _fit(said: Simulation, measured: _Measured) -> tuple[Simulation, str]:

@@ -14,6 +14,7 @@ import click
 from hwbench import cli_options, command
 from hwbench.cli_options import Campaign, way
 from hwbench.cli_table import as_json_of, print_networks, table
+from hwbench.cli_targets import calibrate, targets
 from hwbench.errors import ConfigError, Finding
 
 if TYPE_CHECKING:
@@ -116,29 +117,6 @@ def _measure(
         raise failed[0]
 
 
-@hwbench.group(cls=command.Group, invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-@click.pass_context
-def targets(context: click.Context, as_json: bool) -> None:
-    """List the boards that can be named as --target; `add` one of your own."""
-    if context.invoked_subcommand is None:
-        _list_targets(as_json)
-
-
-@targets.command()
-@click.argument("name")
-@click.option("--from", "base", required=True, help="A target that describes such a board; see hwbench targets.")
-@click.option("--host", help="Where its sshd is: user@host[:port].")
-@click.option("--key-file", type=click.Path(path_type=Path), help="Private key to show. [default: the ssh agent's]")
-@click.option("--serial", help="Serial number of an Android device, as `adb devices` prints it.")
-def add(name: str, base: str, host: str | None, key_file: Path | None, serial: str | None) -> None:
-    """Describe a board of your own, in ./targets, by one that it is like."""
-    from hwbench.own_target import add_target
-
-    file = add_target(name, base, host=host, serial=serial, key_file=key_file)
-    click.echo(f"{file} written; next: hwbench doctor --target {name}")
-
-
 @hwbench.command()
 @click.option("--target", "target_name", required=True, help="A board; see hwbench targets.")
 @way
@@ -161,27 +139,6 @@ def setup(target_name: str, host: str | None, serial: str | None, offline: bool,
         for line in board.by_hand:
             click.echo(f"todo  {line}")
     click.echo(f"next: hwbench doctor --target {target_name}")
-
-
-def _list_targets(as_json: bool) -> None:
-    from hwbench.target_file import known_targets, read_target
-
-    found = []
-    for name, file in known_targets().items():
-        try:
-            target = read_target(file)
-        except ConfigError as error:
-            found.append({"name": name, "error": str(error)})
-            continue
-        runtimes = [f"{b.kind} ({', '.join(b.precisions)})" for b in target.backend]
-        found.append({"name": name, "title": target.title, "backends": ", ".join(runtimes)})
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-        return
-    width = max((len(t["name"]) for t in found), default=0)
-    for entry in found:
-        text = entry.get("error") or f"{entry['title']}; {entry['backends']}"
-        click.echo(f"{entry['name']:<{width}}  {text}")
 
 
 @hwbench.command()
@@ -290,7 +247,8 @@ def gate(base: str, new: str, markdown: Path | None, as_json: bool, **options: A
     check(report)
 
 
-hwbench.add_command(table)
+for added in (table, targets, calibrate):
+    hwbench.add_command(added)
 
 
 @hwbench.command()

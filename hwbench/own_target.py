@@ -1,14 +1,19 @@
-"""A target of your own: the description of a board that ships, reached where yours is."""
+"""A target of your own: the description of a board that ships, reached where yours is, or simulated as it is."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomli_w
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
 
 from hwbench.errors import ConfigError
+from hwbench.setting import Setting
+from hwbench.target import Simulation, Target
 from hwbench.target_file import SCHEMA, find_target, read_target
 
 FOLDER = Path("targets")
@@ -49,3 +54,43 @@ def add_target(
         raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
     read_target(file)
     return file
+
+
+def keep_calibrated(target: Target, found: Mapping[Setting, Simulation]) -> Path:
+    """Write what was fitted into `./targets/NAME.toml`, the rest of which stays as it is, comments too.
+
+    found: by unit, precision and threads, each with its `calibrated`.  Where there is no such file yet, it extends the
+    target that was found under that name.  Raises ConfigError where the file cannot be read or written.
+    """
+    file = FOLDER / f"{target.name}.toml"
+    try:
+        text = file.read_text(encoding="utf-8") if file.exists() else None
+        document = tomlkit.parse(text or tomli_w.dumps({"schema": SCHEMA, "name": target.name, "extends": target.name}))
+        for setting, simulation in found.items():
+            _write_section(document, setting, simulation)
+        FOLDER.mkdir(exist_ok=True)
+        temporary = file.with_name(file.name + ".part")
+        temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
+    except (UnicodeDecodeError, TOMLKitError) as error:
+        raise ConfigError(f"{file}: not valid TOML: {error}") from error
+    read_target(file)
+    return file
+
+
+def _write_section(document: tomlkit.TOMLDocument, setting: Setting, simulation: Simulation) -> None:
+    """Only what was fitted, since all else is inherited; of parameters by threads all, since they inherit nothing."""
+    path = ["simulation", setting.unit, setting.precision]
+    path += [] if setting.threads is None else ["threads", str(setting.threads)]
+    place: Any = document
+    for depth, name in enumerate(path):
+        if name not in place:
+            place[name] = tomlkit.table(is_super_table=depth < len(path) - 1)
+        place = place[name]
+    said = simulation.model_dump(mode="json", exclude_none=True, exclude={"threads"})
+    calibrated = said.pop("calibrated")
+    whole = setting.threads is not None and not place
+    place.update({name: value for name, value in said.items() if whole or name in calibrated["fits"]})
+    place["calibrated"] = calibrated

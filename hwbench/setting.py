@@ -47,6 +47,21 @@ class Setting:
         return f"{self.unit} {self.precision} batch={self.batch}{threads}{clocks}"
 
 
+def parse_setting(text: str) -> Setting:
+    """What `str` of a setting says; ConfigError for what is none."""
+    words = text.split()
+    said = {name: value for name, equals, value in (word.partition("=") for word in words[2:]) if equals}
+    if len(words) < 3 or not said.get("batch", "").isdigit() or not said.get("threads", "1").isdigit():
+        raise ConfigError(f"setting {text!r}: expected UNIT PRECISION batch=N [threads=N] [CLOCK=VALUE …]")
+    return Setting(
+        unit=words[0],
+        precision=words[1],
+        batch=int(said["batch"]),
+        threads=int(said["threads"]) if "threads" in said else None,
+        clocks=parse_clocks(" ".join(w for w in words[2:] if not w.startswith(("batch=", "threads=")))),
+    )
+
+
 def parse_clocks(text: str) -> Clocks:
     """Read `emc=1331.2 gpu=727`; raises ConfigError naming the part that is not NAME=VALUE."""
     clocks: list[tuple[str, float | str]] = []

@@ -140,7 +140,7 @@ class DeclaredPower(_Strict):
 class Calibration(_Strict):
     """What simulation parameters were fitted to, and their error on networks that they were not fitted on.
 
-    date: when, YYYY-MM-DD.  source: of the measurements.  family: of the networks; others may be told less well.
+    date: when, YYYY-MM-DD.  source, evidence: of the measurements.  family: of the networks; others may be told worse.
     fits: the parameters that were fitted; the section's own `source` tells of all others.
     n: networks fitted on.  held_out: how many were left out, of which mape_percent and spearman of latency are; below
     200 networks each was left out in turn.  energy_mape_percent: of energy, None where it was not fitted.
@@ -148,6 +148,7 @@ class Calibration(_Strict):
 
     date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$")
     source: str
+    evidence: str
     family: str
     fits: tuple[str, ...]
     n: int = Field(ge=1)
@@ -161,7 +162,7 @@ class Calibration(_Strict):
         """As tables and targets print it."""
         energy = "" if self.energy_mape_percent is None else f", of energy {self.energy_mape_percent:g} %"
         return (
-            f"calibrated on {self.n} networks of {self.family} ({self.source}, {self.date}), "
+            f"calibrated on {self.n} {self.evidence} networks of {self.family} ({self.source}, {self.date}), "
             f"held-out MAPE {self.mape_percent:g} %{energy}, Spearman {self.spearman:.3f}, n {self.held_out}"
         )
 
@@ -306,7 +307,7 @@ class Target(_Strict):
             only={unit: tuple(of_unit) for unit, of_unit in self.simulation.items()},
             options={
                 "simulation": {u: {p: s.model_dump() for p, s in each.items()} for u, each in self.simulation.items()},
-                "grids": {clock.name: clock.grid_mhz for clock in self.clock if clock.grid_mhz},
+                "grids": self.grids,
                 "noise_percent": noise_percent,
                 "seed": seed,
             },
@@ -314,10 +315,23 @@ class Target(_Strict):
         alone = {"link": self.link[:1], "backend": (section,), "meter": (), "sensor": (), "power": None}
         return self.model_copy(update=alone)
 
+    @property
+    def grids(self) -> dict[str, tuple[float, ...]]:
+        """MHz of the clocks that have a grid, by name."""
+        return {clock.name: clock.grid_mhz for clock in self.clock if clock.grid_mhz}
+
     def parameters(self, setting: Setting) -> Simulation | None:
         """Those by which a setting is simulated; None where the target has none."""
         found = self.simulation.get(setting.unit, {}).get(setting.precision)
         return None if found is None else found.at(setting.threads)
+
+    def simulations(self) -> Iterator[tuple[Setting, Simulation]]:
+        """All parameters, and of what; those of threads after those that hold for any other number."""
+        for unit, precisions in self.simulation.items():
+            for precision, section in precisions.items():
+                yield Setting(unit=unit, precision=precision), section
+                for count, own in section.threads.items():
+                    yield Setting(unit=unit, precision=precision, threads=int(count)), own
 
     def settings(
         self,

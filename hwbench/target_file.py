@@ -88,18 +88,27 @@ def _merged(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _uncalibrated(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """The base without what it claims of parameters that `own` changes, and without those it has by threads."""
-    changed = {unit: set(each) for unit, each in _tables(own.get("simulation")).items()}
+    """The base without what it claims of parameters that `own` changes."""
+    changed = _tables(own.get("simulation"))
     simulation = {
         unit: {
-            precision: {k: v for k, v in section.items() if k not in ("calibrated", "threads")}
-            if precision in changed.get(unit, ())
-            else section
-            for precision, section in _tables(each).items()
+            precision: _still_true(v, changed.get(unit, {}).get(precision)) for precision, v in _tables(each).items()
         }
         for unit, each in _tables(base.get("simulation")).items()
     }
     return {**base, "simulation": simulation} if changed else base
+
+
+def _still_true(section: dict[str, Any], own: Any) -> dict[str, Any]:
+    """Other parameters were calibrated, and belong to other parameters by threads, than those of `own`."""
+    if not isinstance(own, dict):
+        return section
+    if set(own) - {"threads"}:
+        return {k: v for k, v in section.items() if k not in ("calibrated", "threads")}
+    threads = {
+        n: _still_true(v, _tables(own.get("threads")).get(n)) for n, v in _tables(section.get("threads")).items()
+    }
+    return {**section, "threads": threads}
 
 
 def _tables(value: Any) -> dict[str, dict[str, Any]]:

@@ -89,7 +89,7 @@ def _reading(name: str, cells: Sequence[Cell]) -> Reading:
         counts=np.array(counts, dtype=np.float64).reshape(len(cells), -1),
         places=np.array(left, dtype=np.int64).reshape(len(cells), -1),
         traits=np.array([_traits(c) for c in left], dtype=np.float64).reshape(len(cells), -1),
-        executed=Executed.of([_network(_work(c)) for c in left]),
+        executed=_executed(left),
     )
 
 
@@ -142,6 +142,13 @@ def _function(cells: Sequence[Cell]) -> tuple[np.ndarray, np.ndarray]:
         ops = [cell.count(op) for op in range(1, len(OPS))]
         shapes[row] = [*ops, max(depths), deepest, min(depths), pooled, plain, len(paths)]
     return shapes, counts
+
+
+def _executed(cells: Sequence[Cell]) -> Executed:
+    """Of the few hundred kinds of work that cells do, each worked out once."""
+    works = [_work(cell) for cell in cells]
+    place = {work: i for i, work in enumerate(dict.fromkeys(works))}
+    return Executed.of([_network(work) for work in place]).part(np.array([place[w] for w in works], dtype=np.int64))
 
 
 def _work(cell: Cell) -> tuple[int, int, int, int, int]:
