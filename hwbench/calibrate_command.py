@@ -55,7 +55,7 @@ def calibrate_target(
         if key in found:
             raise ConfigError(f"{file}: {setting} and {found[key].setting} share parameters; keep the rows of one")
         parameters = target.parameters(setting)
-        assert parameters is not None
+        assert parameters is not None  # it is one of the analytic board's settings
         fitted = calibrate(
             parameters, setting, networks, grids=target.grids, gross=gross, seed=seed, trust_units=trust_units
         )

@@ -65,7 +65,7 @@ def sweep(clocks: str | None, sample: int | None, campaign: Campaign, **options:
 
     def show(table: LatencyTable) -> None:
         screen = view.console()
-        for line in sweep.lines(table):
+        for line in (*sweep.lines(table), *view.calibration_lines(table)):
             screen.print(line)
 
     job = replace(cli_options.job(**options), clocks=sweep.spec(clocks, sample))

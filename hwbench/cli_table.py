@@ -249,6 +249,8 @@ def print_networks(table: LatencyTable) -> None:
     from hwbench import sweep, view
 
     screen = view.console()
+    for line in view.calibration_lines(table):
+        screen.print(line)
     residuals = view.residuals_table(table)
     if residuals is not None:
         screen.print(residuals)
@@ -285,6 +287,7 @@ def as_json_of(table: LatencyTable) -> dict[str, Any]:
         "runtime": table.runtime.model_dump(),
         "rows": list(rows()),
         "composition": [asdict(c) for c in table.compositions],
+        "calibration": [calibration.model_dump() for calibration in table.calibrations],
         "grade": grade_of([s.grade for s in table.sessions if s.grade]),
         "sessions": [s.model_dump() for s in table.sessions],
     }

@@ -20,7 +20,7 @@ from hwbench.setting import Setting, grid_points
 from hwbench.statistics import spearman
 from hwbench.table import LatencyTable
 from hwbench.target_file import find_target
-from hwbench.view import noise_line
+from hwbench.view import calibration_lines, noise_line
 
 _COLUMNS = 8  # of a heat map, so that its numbers can be read
 _BLOCKS = 40  # rows of a heat map; a space may have hundreds
@@ -283,6 +283,7 @@ def _provenance(table: LatencyTable) -> Table:
         ["noise", noise_line(table).removeprefix("noise: ") or None],
         ["sha256", table.sha256],
     ]
+    rows += [["simulation", line] for line in calibration_lines(table)]
     return Table(header=[table.name, "from"], rows=rows)
 
 

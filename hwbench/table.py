@@ -231,6 +231,8 @@ class LatencyTable:
             + other.compositions,
             clock_models={**self.clock_models, **other.clock_models},
             between=tuple(b for b in self.between if (b.metric, b.setting) not in tried) + other.between,
+            # Of one version of the simulation, so those of both are of the same parameters.
+            calibrations=tuple(dict.fromkeys((*self.calibrations, *other.calibrations))),
             clocks=tuple(c for c in self.clocks if c.name not in switched) + other.clocks,
         )
 

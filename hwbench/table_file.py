@@ -101,6 +101,10 @@ class CalibrationSection(Calibration):
     precision: str
     threads: int | None = None
 
+    def tells(self, setting: Setting) -> bool:
+        """Whether these are the parameters of a setting."""
+        return (self.unit, self.precision, self.threads) == (setting.unit, setting.precision, setting.threads)
+
 
 class ClockSection(_Strict):
     """How long a clock takes to switch."""

@@ -129,6 +129,17 @@ def noise_line(table: LatencyTable) -> str:
     return f"noise: grade {grade_of(grades)} ({each}); in the middle {typical.line}"
 
 
+def calibration_lines(table: LatencyTable) -> list[str]:
+    """Of a simulated table, for each way to run: what its parameters were fitted to, or that they were not."""
+    if not any(evidence.source == "simulated" for evidence in table.source.values()):
+        return []
+    told: dict[str, str] = {}
+    for setting in table.settings:
+        of = next((c.line for c in table.calibrations if c.tells(setting)), "not calibrated, nominal figures")
+        told[str(setting.without_clocks)] = of
+    return [f"simulated [{setting}]: {of}" for setting, of in told.items()]
+
+
 def composition_line(composition: Composition) -> str:
     """One line: coefficients and the error on networks left out."""
     error = composition.error

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hwbench.errors import ConfigError
-from hwbench.networks_file import read_networks
+from hwbench.networks_file import Ran, read_networks, read_runs
+from hwbench.setting import Setting, parse_setting
 
 
 def write(folder: Path, text: str) -> Path:
@@ -81,3 +84,52 @@ def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"family,arch")
     with pytest.raises(ConfigError, match="not a Parquet file"):
         read_networks(tmp_path / "x.parquet")
+
+
+def test_networks_are_told_apart_by_how_they_were_run(tmp_path: Path) -> None:
+    """The same network may be run in two ways; who wants one way is told of both."""
+    text = "family,arch,unit,precision,threads,latency_ms\nf,a,cpu,fp32,1,4\nf,a,cpu,fp32,,2\nf,b,cpu,fp32,1,5\n"
+    one, other = read_runs(write(tmp_path, text))
+    assert (Ran(unit="cpu", precision="fp32", threads=1), ("a", "b")) == (one.ran, one.archs)
+    assert (Ran(unit="cpu", precision="fp32"), [2.0]) == (other.ran, other.values["latency_ms"].tolist())
+    with pytest.raises(ConfigError, match=r"in 2 ways \(cpu fp32 1; cpu fp32\); keep the rows of one"):
+        read_networks(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("threads", ["0", "-1", "two", "1.5"])
+def test_a_number_of_threads_is_a_number(tmp_path: Path, threads: str) -> None:
+    """From 1."""
+    with pytest.raises(ConfigError, match=r"networks.csv:2: threads is"):
+        read_runs(write(tmp_path, f"family,arch,threads,latency_ms\nf,a,{threads},4\n"))
+
+
+def test_an_import_says_how_networks_were_run(tmp_path: Path) -> None:
+    """In the file beside; a column says it for its row alone."""
+    file = write(tmp_path, "family,arch,precision,latency_ms\nf,a,,4\nf,b,int8,5\n")
+    beside = '[source]\nevidence = "published"\nsource = "me"\nsetting = "{}"\n'
+    file.with_suffix(".source.toml").write_text(beside.format("cpu fp32 batch=1 threads=4 cpu=1500"))
+    one, other = read_runs(file)
+    assert Ran(unit="cpu", precision="fp32", batch=1, threads=4, clocks="cpu=1500") == one.ran
+    assert ("int8", 4) == (other.ran.precision, other.ran.threads)
+    file.with_suffix(".source.toml").write_text(beside.format("cpu"))
+    with pytest.raises(ConfigError, match=r"networks.source.toml: .*expected UNIT PRECISION batch=N"):
+        read_runs(file)
+
+
+@given(
+    st.sampled_from(["cpu", "cpu.big", "npu"]),
+    st.integers(1, 64),
+    st.none() | st.integers(1, 64),
+    st.dictionaries(
+        st.from_regex(r"[a-z]{1,4}", fullmatch=True).filter(lambda name: name not in ("batch", "threads")),
+        st.integers(1, 3000).map(float) | st.sampled_from(["MAXN", "MODE_10W"]),
+        max_size=3,
+    ),
+)
+def test_a_setting_is_read_as_it_is_written(
+    unit: str, batch: int, threads: int | None, clocks: dict[str, float | str]
+) -> None:
+    """Whatever it holds."""
+    point = tuple(sorted(clocks.items()))
+    setting = Setting(unit=unit, precision="int8", batch=batch, threads=threads, clocks=point)
+    assert setting == parse_setting(str(setting))

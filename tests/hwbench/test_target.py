@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hwbench.errors import ConfigError
 from hwbench.setting import Setting
-from hwbench.target import Target, faults, plugin_options
+from hwbench.target import Simulation, Target, faults, plugin_options
 from hwbench.target_file import find_target, known_targets, read_target
 
 _TEXT = """\
@@ -259,3 +259,54 @@ def test_reading_targets_needs_no_numpy(root: Path) -> None:
         [sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False
     )
     assert done.returncode == 0
+
+
+_CALIBRATED = """
+[simulation.cpu.fp32.calibrated]
+date = "2026-01-02"
+source = "somebody"
+evidence = "published"
+family = "cells"
+fits = ["peak_gops"]
+n = 30
+held_out = 30
+mape_percent = 5.0
+spearman = 0.9
+[simulation.cpu.fp32.threads.1]
+peak_gops = 3
+bandwidth_gbps = 5
+call_us = 10
+static_mw = 100
+dynamic_mw = 200
+"""
+
+
+def _extending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str) -> Simulation:
+    """The fp32 of a target that extends a calibrated one."""
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets" / "desk.toml").write_text(_TEXT + _CALIBRATED)
+    (tmp_path / "targets" / "own.toml").write_text(f'schema = 1\nname = "own"\nextends = "desk"\n{own}')
+    monkeypatch.chdir(tmp_path)
+    return find_target("own").simulation["cpu"]["fp32"]
+
+
+def test_a_calibration_is_inherited_with_its_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board that is reached elsewhere is simulated as well as the one that it is like."""
+    found = _extending(tmp_path, monkeypatch, "[limits]\ntemp_c = 60\n")
+    assert found.calibrated is not None and "held-out MAPE 5 %" in found.calibrated.line
+    assert 3 == found.at(1).peak_gops and 10 == found.at(2).peak_gops == found.at(None).peak_gops
+
+
+def test_no_calibration_is_claimed_of_other_parameters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor are those by threads kept, which belong to the other board."""
+    found = _extending(tmp_path, monkeypatch, "[simulation.cpu.fp32]\npeak_gops = 40\n")
+    assert (40, 5) == (found.peak_gops, found.bandwidth_gbps)
+    assert found.calibrated is None
+    assert 40 == found.at(1).peak_gops
+
+
+def test_parameters_by_threads_leave_the_others_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say nothing of them."""
+    found = _extending(tmp_path, monkeypatch, "[simulation.cpu.fp32.threads.1]\npeak_gops = 4\n")
+    assert found.calibrated is not None
+    assert (4, 5) == (found.at(1).peak_gops, found.at(1).bandwidth_gbps)

@@ -71,3 +71,16 @@ def test_additions_are_counted() -> None:
     """A node with three inputs adds twice."""
     (reading, *_) = decode([name(SKIP, SKIP, NONE, SKIP, SKIP, SKIP)]).readings
     assert 2 == reading.counts[0, reading.ops.index("addition")]
+
+
+def test_what_a_network_executes_is_what_was_published() -> None:
+    """220.1 million multiply-accumulates where every edge is a 3×3 convolution, 7.8 where none is an operation."""
+    decoded = decode([name(*(CONV_3,) * 6), name(*(SKIP,) * 6), name(NONE, NONE, NONE, POOL, NONE, NONE)])
+    found = decoded.readings[0].executed
+    assert found is not None
+    macs = found.times @ np.array([op.macs for op in found.ops]) / 1e6
+    assert [220.1, 7.8, 7.8] == [round(m, 1) for m in macs]
+    kinds = {k: found.times @ np.array([op.kind == k for op in found.ops]) for k in ("pool", "add")}
+    # Two of the reductions and one before the classifier; a cell of skips adds, one of a single pool does not.
+    assert [3, 3, 3 + 15] == kinds["pool"].tolist()
+    assert [2 + 3 * 15, 2 + 3 * 15, 2] == kinds["add"].tolist()
