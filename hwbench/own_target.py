@@ -70,7 +70,7 @@ def keep_calibrated(target: Target, found: Mapping[Setting, Simulation]) -> Path
             _write_section(document, setting, simulation)
         FOLDER.mkdir(exist_ok=True)
         temporary = file.with_name(file.name + ".part")
-        temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
+        temporary.write_text(tomlkit.dumps(document).rstrip("\n") + "\n", encoding="utf-8")
         temporary.replace(file)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
@@ -89,8 +89,10 @@ def _write_section(document: tomlkit.TOMLDocument, setting: Setting, simulation:
         if name not in place:
             place[name] = tomlkit.table(is_super_table=depth < len(path) - 1)
         place = place[name]
-    said = simulation.model_dump(mode="json", exclude_none=True, exclude={"threads"})
-    calibrated = said.pop("calibrated")
+    dumped = simulation.model_dump(mode="json", exclude_none=True, exclude={"threads"})
+    said = {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in dumped.items()}
+    calibrated = tomlkit.item(said.pop("calibrated"))
+    calibrated.add(tomlkit.nl())  # before the section that may follow
     whole = setting.threads is not None and not place
     place.update({name: value for name, value in said.items() if whole or name in calibrated["fits"]})
     place["calibrated"] = calibrated
