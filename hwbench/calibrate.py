@@ -16,7 +16,7 @@ import numpy as np
 from hwbench.backends.roofline import Work, costs
 from hwbench.decoder import Decoded, decoder
 from hwbench.errors import ConfigError
-from hwbench.fit_networks import Judged
+from hwbench.judged import Judged
 from hwbench.least_squares import minimise
 from hwbench.networks_file import Networks
 from hwbench.setting import Setting

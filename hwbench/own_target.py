@@ -90,9 +90,12 @@ def _write_section(document: tomlkit.TOMLDocument, setting: Setting, simulation:
             place[name] = tomlkit.table(is_super_table=depth < len(path) - 1)
         place = place[name]
     dumped = simulation.model_dump(mode="json", exclude_none=True, exclude={"threads"})
-    said = {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in dumped.items()}
-    calibrated = tomlkit.item(said.pop("calibrated"))
-    calibrated.add(tomlkit.nl())  # before the section that may follow
+    said: dict[str, Any] = {
+        name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in dumped.items()
+    }
+    told = said.pop("calibrated")
     whole = setting.threads is not None and not place
-    place.update({name: value for name, value in said.items() if whole or name in calibrated["fits"]})
-    place["calibrated"] = calibrated
+    place.update({name: value for name, value in said.items() if whole or name in told["fits"]})
+    place["calibrated"] = tomlkit.table()
+    place["calibrated"].update(told)
+    place["calibrated"].add(tomlkit.nl())  # before the section that may follow

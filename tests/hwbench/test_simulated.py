@@ -241,6 +241,8 @@ def test_the_readme_tells_evidence_and_error_of_each_shipped_table(root: Path) -
         composed = max(composition.error.mape_percent for composition in table.compositions)
         between = max((section.mape_percent for section in table.between), default=None)
         (line,) = (line for line in text.splitlines() if line.startswith(f"| `{table.name}` | simulated |"))
+        calibrated = [f"{c.unit} {c.precision} {c.mape_percent:.1f} %" for c in table.calibrations]
+        assert f"| {', '.join(calibrated) or '–'} |" in line
         assert line.endswith(f"| {composed:.1f} % | {'–' if between is None else f'{between:.1f} %'} |")
 
 
