@@ -167,12 +167,14 @@ def train(
 def _tabular(function: _F) -> _F:
     """What a search of a table of architectures takes."""
     column: dict[str, Any] = {"metavar": "COLUMN"}
+    # Repeatable only so that a second one is refused: click alone would silently take the last.
+    one = column | {"multiple": True}
     for option in (
         click.option("--evaluations", type=click.IntRange(min=1), help="of --tabular: how many values may be asked"),
         click.option("--family", metavar="NAME", help="of --tabular: how ARCH is written  [default: told from FILE]"),
         click.option("--at-least", multiple=True, metavar="COLUMN=VALUE", help="of --tabular: a limit; repeatable"),
-        click.option("--minimize", **column, help="of --tabular: the cost, which may be read freely"),
-        click.option("--maximize", **column, help="of --tabular: the value, of which each reading is an evaluation"),
+        click.option("--minimize", **one, help="of --tabular: the cost, which may be read freely"),
+        click.option("--maximize", **one, help="of --tabular: the value, of which each reading is an evaluation"),
         click.option("--arch", **column, help="of --tabular: the architectures"),
         click.option(
             "--tabular",
@@ -268,8 +270,8 @@ def run(
     seed: int,
     tabular: Path | None,
     arch: str | None,
-    maximize: str | None,
-    minimize: str | None,
+    maximize: tuple[str, ...],
+    minimize: tuple[str, ...],
     at_least: tuple[str, ...],
     family: str | None,
     evaluations: int | None,
@@ -300,11 +302,10 @@ def run(
     **asked: Any,
 ) -> None:
     """Search the trade-off of accuracy and each OBJECTIVE. Goes on where an equal search was interrupted."""
-    if tabular is not None:
-        from search import tabular_command
+    from search import tabular_command
 
-        if warm is not None:
-            raise ConfigError("--from names a run whose backbones begin a search; a table is searched without")
+    tabular_command.check_words(click.get_current_context(), tabular is not None)
+    if tabular is not None:
         tabular_command.run(
             file=tabular, arch=arch, maximize=maximize, minimize=minimize, at_least=at_least, family=family,
             strategy=strategy, evaluations=evaluations, seed=seed, out=out, as_json=as_json,

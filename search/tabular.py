@@ -87,6 +87,8 @@ def family_of(file: Path, arch: str) -> str:
     names, rows = read_rows(file, {arch}, f"a column {arch!r} of architectures")
     _has(file, names, arch)
     some = [row[arch] for _, row in islice(rows, _TRIED)]
+    if not some:
+        raise ConfigError(f"{file}: the file has no rows to search")
     found = [family for family in families() if _reads(family, some)]
     if len(found) != 1:
         known = ", ".join(families())
@@ -300,7 +302,7 @@ def _reads(family: str, archs: list[str]) -> bool:
         decoder(family)(archs)
     except ConfigError:
         return False
-    return bool(archs)
+    return True
 
 
 def _number(text: str, where: str) -> float:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from hwbench.errors import ConfigError, Finding, nearest
@@ -16,14 +17,31 @@ from search import tabular
 from search.progress import counted
 
 _TOLD_EVERY = 10
+# Words of `search run` by their names there: those that only a table has, those that mean the same without one, and
+# where tasks would be computed, which a script may say of all its searches alike.
+_OF_TABLE = {"tabular", "arch", "maximize", "minimize", "at_least", "family", "evaluations"}
+_OF_BOTH = {"strategy", "seed", "out", "as_json", "engine", "workers", "address"}
+
+
+def check_words(context: click.Context, tabular: bool) -> None:
+    """Raises ConfigError naming what was said that this kind of search has no use for: it would be ignored silently."""
+    given = {
+        str(p.name): p.opts[0]
+        for p in context.command.params
+        if context.get_parameter_source(str(p.name)) is ParameterSource.COMMANDLINE
+    }
+    if tabular and (strange := [option for name, option in given.items() if name not in _OF_TABLE | _OF_BOTH]):
+        raise ConfigError(f"--tabular searches what FILE holds and has no use for {', '.join(strange)}; leave it out")
+    if not tabular and (strange := [option for name, option in given.items() if name in _OF_TABLE]):
+        raise ConfigError(f"only with --tabular FILE: {', '.join(strange)}; add it, or leave them out")
 
 
 def run(
     *,
     file: Path,
     arch: str | None,
-    maximize: str | None,
-    minimize: str | None,
+    maximize: tuple[str, ...],
+    minimize: tuple[str, ...],
     at_least: tuple[str, ...],
     family: str | None,
     strategy: str | None,
@@ -34,9 +52,17 @@ def run(
 ) -> None:
     """Search FILE; the folder is made when all words make sense. Raises ConfigError where they do not."""
     needed = {"--arch": arch, "--maximize": maximize, "--minimize": minimize, "--evaluations": evaluations}
-    if missing := [option for option, value in needed.items() if value is None]:
+    if missing := [option for option, value in needed.items() if not value]:
         raise ConfigError(f"--tabular also needs {', '.join(missing)}")
-    assert arch and maximize and minimize and evaluations
+    for option, columns in (("--maximize", maximize), ("--minimize", minimize)):
+        if len(columns) > 1:
+            raise ConfigError(
+                f"{option} {' and '.join(columns)}: a table is searched for one value at one cost; search once for each"
+            )
+    assert arch and evaluations
+    value, cost = maximize[0], minimize[0]
+    if len({arch, value, cost}) < 3:
+        raise ConfigError(f"--arch {arch}, --maximize {value} and --minimize {cost} name three columns")
     chosen = strategy or tabular.STRATEGIES[0]
     if chosen not in tabular.STRATEGIES:
         raise ConfigError(f"unknown strategy {chosen!r} for a table{nearest(chosen, tabular.STRATEGIES)}")
@@ -46,8 +72,8 @@ def run(
         file=file.resolve(),
         sha256=tabular.sha256(file),
         arch=arch,
-        maximize=maximize,
-        minimize=minimize,
+        maximize=value,
+        minimize=cost,
         at_least=limits,
         strategy=chosen,
         evaluations=evaluations,
@@ -56,7 +82,7 @@ def run(
         command=command_line(sys.argv),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     )
-    perform(out or Path("runs") / f"{maximize}-{minimize}-{file.stem}-{seed}", config, as_json)
+    perform(out or Path("runs") / f"{value}-{cost}-{file.stem}-{seed}", config, as_json)
 
 
 def perform(folder: Path, config: tabular.Config, as_json: bool) -> None:

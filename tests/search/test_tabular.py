@@ -131,8 +131,8 @@ def test_killed_and_resumed_it_ends_the_same(table: Path, tmp_path: Path) -> Non
     ("words", "said"),
     [
         (["--arch", "cel"], "no column 'cel' — did you mean 'cell'?"),
-        (["--maximize", "acuracy"], "did you mean 'accuracy'"),
-        (["--arch", "accuracy"], "the family of column 'accuracy' cannot be told"),
+        (["--at-least", "acuracy=1"], "did you mean 'accuracy'"),
+        (["--arch", "size"], "the family of column 'size' cannot be told"),
         (["--family", "nas-bench-20"], "did you mean 'nas-bench-201'"),
         (["--family", "fbnet"], "expected 22 numbers"),
         (["--at-least", "accuracy"], "give COLUMN=VALUE"),
@@ -140,7 +140,12 @@ def test_killed_and_resumed_it_ends_the_same(table: Path, tmp_path: Path) -> Non
         (["--at-least", "accuracy=50", "--at-least", "accuracy=60"], "give one limit a column"),
         (["--at-least", "size=99"], "no architecture is left"),
         (["--strategy", "nested"], "unknown strategy 'nested' for a table"),
-        (["--minimize", "cell"], "not a number"),
+        (["--at-least", "cell=1"], "not a number"),
+        (["--minimize", "size"], "--minimize latency_ms and size: a table is searched for one value at one cost"),
+        (["--maximize", "size"], "--maximize accuracy and size: a table is searched for one value at one cost"),
+        (["--arch", "latency_ms"], "name three columns"),
+        (["--objective", "latency", "--max-size-mb", "1"], "has no use for --objective, --max-size-mb; leave it out"),
+        (["--from", "runs/other"], "has no use for --from"),
     ],
 )
 def test_wrong_words(
@@ -152,6 +157,20 @@ def test_wrong_words(
     assert 2 == search("run", *options)
     assert said in line(capsys)
     assert not out.exists()
+
+
+def test_words_of_a_table_need_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would be ignored."""
+    assert 2 == search("run", "--objective", "latency", "--at-least", "accuracy=50", "--evaluations", "5")
+    assert "only with --tabular FILE: --at-least, --evaluations; add it" in line(capsys)
+
+
+def test_a_file_without_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names of columns alone tell no family."""
+    file = tmp_path / "empty.csv"
+    file.write_text("cell,accuracy,latency_ms\n")
+    assert 2 == search("run", "--tabular", str(file), *COLUMNS, "--evaluations", "5", "--out", str(tmp_path / "out"))
+    assert "empty.csv: the file has no rows to search" in line(capsys)
 
 
 def test_what_is_missing_is_named(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
