@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from hwbench.backend import Backend
 from hwbench.backends import roofline
-from hwbench.backends.roofline import Options, Roofline, cost, peak_memory_bytes
+from hwbench.backends.roofline import Options, Roofline, Work, cost, costs, peak_memory_bytes
 from hwbench.energy import integrate
 from hwbench.errors import ConfigError, PermanentDeviceError
 from hwbench.link import Link
@@ -84,6 +84,39 @@ def test_slower_clocks_and_their_voltage_enter_as_shares_of_the_highest() -> Non
     drawn += 2000 * 0.25 * (0.3 * each + 0.7 * 168)
     assert found.latency_us == pytest.approx(50 + each, rel=1e-12)
     assert found.energy_uj == pytest.approx(drawn / 1e3, rel=1e-12)
+
+
+def test_outputs_pools_and_fusing_enter_as_they_say() -> None:
+    """By hand: 5 MACs for each of 10⁵ outputs are 5 µs more; a pool that reads thrice moves 800,000 bytes in 80 µs."""
+    pool = Op(kind="pool", macs=0, weight_count=0, read_count=10**5, write_count=10**5)
+    activation = replace(pool, kind="activation")
+    richer = BOARD.model_copy(update={"output_macs": 5.0, "pool_reads": 3.0, "fused": ("activation",)})
+    found = cost(richer, _workload(_op(), activation, pool), SETTING, GRIDS)
+    each = (15.0**4 + 42.0**4) ** 0.25 + 4 + (5.0**4 + 80.0**4) ** 0.25 + 4
+    assert found.latency_us == pytest.approx(50 + each, rel=1e-12)
+    drawn = 2000 * found.latency_us + 8000 * (0.3 * each + 0.7 * 20) + 2000 * (0.3 * each + 0.7 * 122)
+    assert found.energy_uj == pytest.approx(drawn / 1e3, rel=1e-12)
+
+
+def test_many_networks_cost_what_each_costs_alone(rng: np.random.Generator) -> None:
+    """Counted by how often each executes an operation, as a calibration asks."""
+    described = [_op(), _op(macs=10**7, moved=10**4), replace(_op(), kind="pool")]
+    times = rng.integers(0, 4, (5, 3))
+    times[:, 0] += 1
+    latency_us, energy_uj = costs(BOARD, Work.of(described), times, _at(400, 500), GRIDS)
+    for i, counts in enumerate(times):
+        alone = [op for op, count in zip(described, counts, strict=True) for _ in range(count)]
+        one = cost(BOARD, _workload(*alone), _at(400, 500), GRIDS)
+        assert (one.latency_us, one.energy_uj) == pytest.approx((latency_us[i], energy_uj[i]), rel=1e-12)
+
+
+def test_a_number_of_threads_may_have_parameters_of_its_own() -> None:
+    """Others run by those that hold for any."""
+    single = BOARD.model_copy(update={"peak_gops": 30.0})
+    board = BOARD.model_copy(update={"threads": {"1": single}})
+    backend = roofline.open(_options(simulation={"gpu": {"fp16": board}}))
+    found = [backend.parameters(replace(SETTING, threads=count)).peak_gops for count in (None, 1, 2)]
+    assert [100.0, 30.0, 100.0] == found
 
 
 @given(st.lists(ops, min_size=1, max_size=4), st.sampled_from([100.0, 400.0]), st.sampled_from(GRIDS["emc"]))
