@@ -24,7 +24,7 @@ _HOW = "pytest --benchmark-autosave (or --benchmark-json FILE) once a session"
 
 
 @dataclass(slots=True, kw_only=True)
-class _Test:
+class Sessions:
     """One test over all files of an arm.
 
     where: board and runtime, or machine and Python.  told: values and the time their file was written, file by file.
@@ -44,7 +44,7 @@ class Suite:
     """One arm: its tests by their full names."""
 
     name: str
-    tests: Mapping[str, _Test]
+    tests: Mapping[str, Sessions]
 
 
 def files_of(text: str) -> list[Path]:
@@ -76,11 +76,11 @@ def read_suite(text: str) -> Suite:
     runs = [benchmark_file.read(file) for file in files_of(text)]
     _once(text, runs)
     _same(text, "commits", [run.commit for run in runs])
-    tests: dict[str, _Test] = {}
+    tests: dict[str, Sessions] = {}
     for run in runs:
         for timing in run.tests:
             where = _where(run, timing)
-            test = tests.setdefault(timing.name, _Test(where=where, setting=timing.setting))
+            test = tests.setdefault(timing.name, Sessions(where=where, setting=timing.setting))
             if test.where != where:
                 _same(f"{text}: {timing.name}", "machines", [test.where, where])
             test.told.append((run.written, timing.sessions_ms))
@@ -151,12 +151,12 @@ def _where(run: Run, timing: Timing) -> str:
     return ", ".join(word for word in (run.machine, run.python and f"python {run.python}") if word)
 
 
-def _row(name: str, was: _Test | None, now: _Test | None) -> GateRow:
+def _row(name: str, was: Sessions | None, now: Sessions | None) -> GateRow:
     """The row as far as it is known without statistics."""
     before, after = (test.values_ms if test is not None else [] for test in (was, now))
     row = GateRow(
         block_key=name,
-        setting=(now or was or _Test(where="", setting="")).setting,
+        setting=(now or was or Sessions(where="", setting="")).setting,
         verdict="inconclusive",
         base=median(before) if before else None,
         new=median(after) if after else None,
@@ -166,7 +166,7 @@ def _row(name: str, was: _Test | None, now: _Test | None) -> GateRow:
     return replace(row, verdict="added") if was is None else row
 
 
-def _hindrance(was: _Test, now: _Test, least: int) -> str:
+def _hindrance(was: Sessions, now: Sessions, least: int) -> str:
     """Why two tests cannot be compared; "" if they can."""
     elsewhere = _elsewhere(was, now)
     few = [
@@ -179,13 +179,13 @@ def _hindrance(was: _Test, now: _Test, least: int) -> str:
     return f"{' and '.join(few)}; add sessions (a run of pytest is one), or let fewer do: --sessions"
 
 
-def _elsewhere(was: _Test, now: _Test) -> str:
+def _elsewhere(was: Sessions, now: Sessions) -> str:
     if was.where == now.where:
         return ""
     return f"measured on {was.where or 'an unknown machine'} and on {now.where or 'an unknown machine'}"
 
 
-def _by_turns(was: _Test, now: _Test) -> list[tuple[float, float]]:
+def _by_turns(was: Sessions, now: Sessions) -> list[tuple[float, float]]:
     """Values of both arms, file by file, where each two files that follow each other in time are one of either."""
     told = []
     for arm, test in enumerate((was, now)):
@@ -200,7 +200,7 @@ def _by_turns(was: _Test, now: _Test) -> list[tuple[float, float]]:
     return [(base[2], new[2]) for base, new in pairs]
 
 
-def _between(was: _Test, now: _Test) -> Effect | None:
+def _between(was: Sessions, now: Sessions) -> Effect | None:
     arms = []
     for test in (was, now):
         found = over_sessions(test.values_ms)

@@ -10,7 +10,7 @@ from hwbench.errors import EvidenceError
 from hwbench.evidence import DECLARED, Evidence
 from hwbench.journal import median_ms
 from hwbench.measurement import Interval, Measurement, Window
-from hwbench.statistics import median, median_interval
+from hwbench.statistics import median, median_interval, widening
 from hwbench.target import DeclaredPower
 from hwbench.workload import Workload
 
@@ -51,14 +51,17 @@ def summarise(workload: Workload, windows: Sequence[Window], power: DeclaredPowe
 
 
 def over_sessions(values: Sequence[float]) -> Interval:
-    """Median of one value a session, with its 95 % interval; a single session has none.
+    """Median of one value a session, in the order of the sessions, with its 95 % interval; a single session has none.
 
-    Times and energies end at 0, while Student's t of few sessions that disagree reaches below it.
+    Sessions that resemble their neighbours, since the machine drifts, make it wider.  Times and energies end at 0,
+    while Student's t of few sessions that disagree reaches below it.
     """
-    interval = median_interval(values)
+    interval, middle = median_interval(values), median(values)
     if interval is None:
-        return Interval(value=median(values))
-    return Interval(value=median(values), low=max(interval[0], 0.0), high=interval[1])
+        return Interval(value=middle)
+    wider = widening(values)
+    low, high = (middle + wider * (end - middle) for end in interval)
+    return Interval(value=middle, low=max(low, 0.0), high=high)
 
 
 def _declared(workload: Workload, window: Window, power: DeclaredPower, latency: Interval) -> Interval | None:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 
 from hwbench.gate_rule import Docket, Rule, looks, paired
+from hwbench.gate_tests import Sessions, Suite, compare_tests
+from hwbench.statistics import median_interval
 from hwbench.summary import over_sessions
 from tests.benchmarks.gate_pool import ROWS, Pool
 
@@ -141,14 +144,20 @@ class Repeated:
 
     covered: share of 95 % intervals that hold the pool's median, sessions drawn by chance.
     covered_in_turn: the same of sessions that came one after the other, as a user measures.
+    independent_in_turn: the same, had their resemblance to their neighbours been ignored.
     within: share of pairs of disjoint runs in turn that agree to 1 %.  apart: median distance of such pairs.
+    within_relative: `within` of latencies divided by what the session's other rows took, the best of controls.
+    within_lowest: `within` of the lowest session's tenth percentile of runs.
     """
 
     sessions: int
     covered: float
     covered_in_turn: float
+    independent_in_turn: float
     within: float
     apart: float
+    within_relative: float
+    within_lowest: float
 
 
 def repeated(pool: Pool, sessions: int, rng: np.random.Generator, draws: int = 100) -> Repeated:
@@ -156,28 +165,57 @@ def repeated(pool: Pool, sessions: int, rng: np.random.Generator, draws: int = 1
 
     Chance draws are with replacement: the pool is then exactly the population whose median is the truth.
     """
-    rows = np.concatenate([pool.base, pool.new])
+    rows, low = np.concatenate([pool.base, pool.new]), np.concatenate([pool.base_low, pool.new_low])
     truth = np.median(rows, axis=1)
     covered = [
-        _holds(rows[row, rng.integers(pool.sessions, size=sessions)], truth[row])
+        _holds(rows[row, rng.integers(pool.sessions, size=sessions)], truth[row])[0]
         for row in range(len(rows))
         for _ in range(draws)
     ]
-    pieces = [rows[:, at : at + sessions] for at in range(0, pool.sessions - sessions + 1, sessions)]
-    in_turn = [_holds(piece[row], truth[row]) for piece in pieces for row in range(len(rows))]
-    values = np.stack([np.median(piece, axis=1) for piece in pieces])
-    apart = np.concatenate(
-        [np.abs(values[i] / values[j] - 1) for i in range(len(values)) for j in range(i)] or [np.full(1, np.nan)]
-    )
+    pieces = range(0, pool.sessions - sessions + 1, sessions)
+    in_turn = [_holds(rows[row, at : at + sessions], truth[row]) for at in pieces for row in range(len(rows))]
+    common = np.array([np.median(np.delete(rows / truth[:, None], row, axis=0), axis=0) for row in range(len(rows))])
+
+    def apart(values: np.ndarray, location: Callable[..., np.ndarray]) -> np.ndarray:
+        each = [location(values[:, at : at + sessions], axis=1) for at in pieces]
+        return np.concatenate([np.abs(each[i] / each[j] - 1) for i in range(len(each)) for j in range(i)])
+
+    plain = apart(rows, np.median)
     return Repeated(
         sessions=sessions,
         covered=float(np.mean(covered)),
-        covered_in_turn=float(np.mean(in_turn)),
-        within=float(np.mean(apart <= 0.01)),
-        apart=float(np.median(apart)),
+        covered_in_turn=float(np.mean([wide for wide, _ in in_turn])),
+        independent_in_turn=float(np.mean([narrow for _, narrow in in_turn])),
+        within=float(np.mean(plain <= 0.01)),
+        apart=float(np.median(plain)),
+        within_relative=float(np.mean(apart(rows / common, np.median) <= 0.01)),
+        within_lowest=float(np.mean(apart(low, np.min) <= 0.01)),
     )
 
 
-def _holds(values: np.ndarray, truth: float) -> bool:
-    interval = over_sessions(values.tolist())
-    return interval.low is not None and interval.high is not None and interval.low <= truth <= interval.high
+def _holds(values: np.ndarray, truth: float) -> tuple[bool, bool]:
+    """Whether the interval holds the truth, and whether it would were the sessions independent of each other."""
+    interval, narrow = over_sessions(values.tolist()), median_interval(values)
+    assert interval.low is not None and interval.high is not None and narrow is not None
+    return interval.low <= truth <= interval.high, narrow[0] <= truth <= narrow[1]
+
+
+def equal_tables(pool: Pool, sessions: int, *, by_turns: bool) -> tuple[float, int]:
+    """Share of tables without a change in which a row alarms, and how many there were.
+
+    The arms are files of pytest-benchmark: so many sessions each, one arm after the other or by turns. Tables overlap:
+    each begins a quarter of an arm after the last.
+    """
+    start = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    alarms = []
+    for at in range(0, pool.sessions - 2 * sessions + 1, sessions // 4):
+        order = np.arange(at, at + 2 * sessions)
+        chosen = (order[::2], order[1::2]) if by_turns else (order[:sessions], order[sessions:])
+        suites = []
+        for values, which in zip((pool.base, pool.new), chosen, strict=True):
+            told = [[(start + timedelta(minutes=int(s)), (float(row[s]),)) for s in which] for row in values]
+            tests = {f"row {i}": Sessions(where="here", setting="", told=each) for i, each in enumerate(told)}
+            suites.append(Suite(name="", tests=tests))
+        rows, _ = compare_tests(suites[0], suites[1], Rule(), least=sessions)
+        alarms.append(any(row.verdict == "regression" for row in rows))
+    return float(np.mean(alarms)), len(alarms)

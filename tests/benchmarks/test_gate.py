@@ -17,7 +17,17 @@ import numpy as np
 import pytest
 
 from tests.benchmarks.gate_pool import CONDITIONS, ROWS, Pool
-from tests.benchmarks.gate_trials import RULES, SLOWDOWNS, TABLES, print_scores, repeated, resampled, score, simulated
+from tests.benchmarks.gate_trials import (
+    RULES,
+    SLOWDOWNS,
+    TABLES,
+    equal_tables,
+    print_scores,
+    repeated,
+    resampled,
+    score,
+    simulated,
+)
 
 RECORDED = Path(__file__).parents[1] / "recordings" / "gate"
 
@@ -88,14 +98,31 @@ def test_real_sessions(condition: str, pool: Pool, capsys: pytest.CaptureFixture
 
 
 def test_intervals_and_repeats(condition: str, pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
-    """95 % intervals cover the pool's median in 92-98 % of draws; runs of 25 sessions agree to 1 %."""
+    """95 % intervals cover the pool's median in 92-98 % of draws; how far runs in turn agree is stated.
+
+    Two ways to make them agree to 1 % stand beside the medians: relative to what else ran in the session, and the
+    fastest session. Neither reaches it.
+    """
     told = [repeated(pool, sessions, np.random.default_rng(20_26)) for sessions in (5, 8, 16, 25)]
     with capsys.disabled():
         print(f"\n{pool.sessions} real sessions, {condition}, {2 * ROWS} rows, seed 2026")
-        print("  sessions  95 % intervals cover  in turn  two runs in turn within 1 %  apart (median)")
+        print("            95 % intervals cover             two runs in turn within 1 %")
+        print("  sessions  by chance  in turn  (as if independent)  medians  (apart)  relative  fastest")
         for r in told:
             print(
-                f"  {r.sessions:8d}  {100 * r.covered:18.1f} %  {100 * r.covered_in_turn:5.1f} %  "
-                f"{100 * r.within:25.1f} %  {100 * r.apart:12.2f} %"
+                f"  {r.sessions:8d}  {100 * r.covered:7.1f} %  {100 * r.covered_in_turn:5.1f} %  "
+                f"{100 * r.independent_in_turn:18.1f} %  {100 * r.within:5.1f} %  {100 * r.apart:5.2f} %  "
+                f"{100 * r.within_relative:6.1f} %  {100 * r.within_lowest:5.1f} %"
             )
     assert all(0.92 <= r.covered <= 0.98 for r in told)
+    assert all(r.covered_in_turn > r.independent_in_turn for r in told)
+
+
+def test_arms_one_after_the_other(condition: str, pool: Pool, capsys: pytest.CaptureFixture[str]) -> None:
+    """Equal tables of 40 rows out of files, as pytest-benchmark leaves them: by turns none alarms."""
+    with capsys.disabled():
+        print(f"\nequal tables of {ROWS} rows, {condition}, as files of one session each: false alarms a table")
+        for sessions in (8, 16):
+            (after, n), (turns, _) = (equal_tables(pool, sessions, by_turns=b) for b in (False, True))
+            print(f"  {sessions:2d} sessions an arm, {n} tables: one after the other {after:.1%}, by turns {turns:.1%}")
+            assert 0 == turns

@@ -54,6 +54,30 @@ def test_interval_covers_the_true_median(sessions: int, kind: str) -> None:
     assert 0.925 <= float(np.mean(inside)) <= 0.98
 
 
+@pytest.mark.parametrize(("sessions", "plain", "wider"), [(8, 0.80, 0.86), (25, 0.80, 0.92)])
+def test_values_that_resemble_their_neighbours_widen_an_interval(sessions: int, plain: float, wider: float) -> None:
+    """Sessions of a machine that drifts (correlation 0.6): intervals of independent ones hold the truth too seldom."""
+    values = np.empty((2000, sessions))
+    rng = np.random.default_rng(sessions)
+    values[:, 0] = rng.normal(0, 1, 2000)
+    for at in range(1, sessions):
+        values[:, at] = 0.6 * values[:, at - 1] + rng.normal(0, 0.8, 2000)
+    found = [(statistics.median_interval(v), statistics.widening(v), np.median(v)) for v in values]
+    ends = np.array([[low - middle, high - middle, wide, middle] for (low, high), wide, middle in found]).T
+    low, high, wide, middle = ends
+    assert np.mean((middle + low <= 0) & (middle + high >= 0)) < plain
+    assert wider < np.mean((middle + wide * low <= 0) & (middle + wide * high >= 0)) < 0.98
+
+
+@pytest.mark.parametrize("sessions", [5, 8, 25])
+def test_independent_values_hardly_widen_it(sessions: int) -> None:
+    """By little at the median, and never narrower; of fewer than five or equal values nothing is known."""
+    values = np.random.default_rng(sessions).normal(1, 0.01, (2000, sessions))
+    found = [statistics.widening(v) for v in values]
+    assert 1 == min(found) and np.median(found) < 1.25
+    assert [1.0, 1.0] == [statistics.widening(v) for v in ([1.0, 2.0, 3.0, 4.0], [7.0] * 9)]
+
+
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 7, 30])
 @pytest.mark.parametrize("probability", [0.025, 0.5, 0.9, 0.995])
 def test_t_quantile_equals_scipy(probability: float, freedom: int) -> None:

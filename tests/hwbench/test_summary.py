@@ -46,6 +46,14 @@ def test_single_session_has_no_interval() -> None:
     assert (over_sessions([3.0]).low, over_sessions([3.0]).high) == (None, None)
 
 
+def test_sessions_that_drift_have_a_wider_interval() -> None:
+    """The same values: in the order of a slow drift they tell less than in any."""
+    drifting, mixed = over_sessions([1, 2, 3, 4, 5, 6, 7, 8]), over_sessions([5, 2, 8, 1, 6, 3, 7, 4])
+    assert drifting.value == mixed.value
+    assert drifting.high is not None and mixed.high is not None
+    assert drifting.high - drifting.value > 1.5 * (mixed.high - mixed.value)
+
+
 def test_interval_of_sessions_that_disagree_ends_at_zero() -> None:
     """Student's t of 0.1, 0.1 and 0.5 ms reaches below 0; a table with such a bound could not be read back."""
     found = over_sessions([0.1, 0.1, 0.5])
