@@ -7,6 +7,7 @@ import logging
 import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -193,7 +194,7 @@ class AgentSession:
                         "node": n.node,
                         "block_key": n.block_key,
                         "after": n.after,
-                        "leave": None if n.leave is None else {"output": n.leave.output, "at": n.leave.at},
+                        "leave": None if n.leave is None else asdict(n.leave),
                         "answers": n.answers,
                     }
                     for n in plan.nodes

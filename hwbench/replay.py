@@ -50,7 +50,7 @@ def replayed(plan: Plan, answers: Answers, run_ns: Mapping[str, float]) -> Answe
     last = np.full(answers.node.shape, len(plan.nodes) - 1)
     for i, node in enumerate(plan.nodes):
         if node.leave is not None:
-            # Nodes run in order and the first that may be left with such a score is the last to run.
+            # Nodes run in order and the first that may be left with such a score, or run, is the last to run.
             last[(answers.node == i) & (answers.node_scores[:, i] >= np.float32(node.leave.at))] = i
     return replace(
         answers,

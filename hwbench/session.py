@@ -112,7 +112,8 @@ class Answers:
 
     node: (N,) int16 index into plan.nodes of the node where each sample left.  answer: (N,) int64 class.
     score: (N,) float32 of that node.  t_ns: (N,) int64 from the input in its buffer to the verdict.
-    node_scores: (N, nodes) float32, NaN where a node did not run.  traces: probes over the whole run.
+    node_scores: (N, nodes) float32, NaN where a node did not run; of a node with patience, how many in a row, itself
+    among them, say the same.  traces: probes over the whole run.
     replayed: another machine decided; t_ns are sums of what each graph alone takes on the board, nothing was run there.
     """
 

@@ -16,7 +16,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hwbench.errors import ConfigError
 
+# What is written is the oldest schema that says it, so that older versions read what they can run.
 SCHEMA = 1
+_PATIENCE_SCHEMA = 2  # plans with `Patience`
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -96,18 +98,36 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """When an input stops here: `agree` nodes with patience in a row, this one the last of them, answer alike."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    agree: int
+
+    def __post_init__(self) -> None:
+        if self.agree < 1:
+            raise ConfigError(f"patience of {self.agree} nodes that agree: one is the least")
+
+    @property
+    def at(self) -> float:
+        """What the length of the run must reach."""
+        return float(self.agree)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One step of a plan.
 
     after: the node whose first output (features) feeds this one; None = the input sample.
-    leave: None = goes on always (or is the last).  answers: this node's second output holds logits.
+    leave: by score or by patience; None = goes on always (or is the last).
+    answers: this node's second output holds logits.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     node: str
     block_key: str
     after: str | None = None
-    leave: Leave | None = None
+    leave: Leave | Patience | None = None
     answers: bool = False
 
 
@@ -127,6 +147,12 @@ class Plan:
             seen.add(node.node)
         if not self.nodes:
             raise ConfigError(f"plan {self.name!r} has no nodes")
+
+    @property
+    def schema(self) -> int:
+        """The oldest schema of bundles that says this plan."""
+        patient = any(isinstance(node.leave, Patience) for node in self.nodes)
+        return _PATIENCE_SCHEMA if patient else SCHEMA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,9 +238,11 @@ class Bundle:
             raise ConfigError(f"{file}: cannot be read ({error.strerror}); is this a bundle folder?") from error
         except ValueError as error:
             raise ConfigError(f"{file}: not valid JSON ({error}); export the bundle again") from error
-        if isinstance(raw, dict) and raw.get("schema") != SCHEMA:
+        known = (SCHEMA, _PATIENCE_SCHEMA)
+        if isinstance(raw, dict) and raw.get("schema") not in known:
             raise ConfigError(
-                f"{file}: schema {raw.get('schema')!r}, this version reads {SCHEMA}; export the bundle again"
+                f"{file}: schema {raw.get('schema')!r}, this version reads {' and '.join(map(str, known))}; "
+                "export the bundle again"
             )
         try:
             parsed = _ADAPTER.validate_python(raw)
@@ -222,6 +250,8 @@ class Bundle:
             first = error.errors()[0]
             place = ".".join(str(p) for p in first["loc"])
             raise ConfigError(f"{file}: {place}: {first['msg']}") from error
+        if later := [plan.name for plan in parsed.plans if plan.schema > parsed.schema]:
+            raise ConfigError(f"{file}: plan {later[0]!r} leaves by patience, unknown to schema {parsed.schema}")
         bundle = cls(
             root=root,
             space=parsed.space,
@@ -239,7 +269,7 @@ class Bundle:
         """Write `bundle.json` (artifacts are already in place); replaces the file in one step."""
         self.root.mkdir(parents=True, exist_ok=True)
         content = _File(
-            schema=SCHEMA,
+            schema=max((plan.schema for plan in self.plans), default=SCHEMA),
             space=self.space,
             workloads=self.workloads,
             plans=self.plans,

@@ -17,16 +17,19 @@ from pydantic import TypeAdapter
 from hwbench.errors import ConfigError
 from hwbench.evidence import Evidence
 from hwbench.setting import Setting
+from search import bits
+from search.patience import Agreement, runs
 from search.score import Score
 
 _SETTINGS = TypeAdapter(tuple[tuple[Setting, ...], ...])
 _RULE = TypeAdapter(Score)
-_WORD_BITS = 64
 # One level index beyond the last means "nobody leaves"; levels travel as uint8.
 _MAX_LEVELS = 255
 # Candidates a pass, and bytes of one buffer of bit sets: what a pass touches should stay in a core's caches.
 _PASS = 1024
 _TILE_BYTES = 320 * 1024
+# With patience such a buffer stands for each exit of a run, so fewer candidates at once.
+_PATIENT_SHARE = 4
 # How far below the lowest score the threshold lies that all samples reach: far above a rounding.
 _BELOW = np.float32(1e-3)
 
@@ -65,6 +68,8 @@ class Cascade:
 
     label (N,) from 0 on, answer (N, S) with −1 = abstains, score (N, S) float32, higher = surer.
     levels (L, S) float32: thresholds to choose from, quantiles of each stage's score (the last stage needs none).
+    patience: what a level is held against is no score but how many placed exits in a row have answered alike
+    (search.patience); levels are then whole numbers from 1 on, the same for all stages, and a candidate has one.
     step, ask: metric -> (P, S). Leaving at i costs Σ_{s≤i} step[s] + Σ_{placed j≤i} ask[j]; the last stage is placed.
     resident: metric -> (S,): what a placed stage adds whether or not it is reached (bytes); the last holds the rest.
     settings: per stage P settings.  evidence: by metric.
@@ -82,23 +87,28 @@ class Cascade:
     evidence: Mapping[str, Evidence]
     resident: Mapping[str, np.ndarray] = field(default_factory=dict)
     rule: Score | None = None
+    patience: bool = False
     # Bit sets over samples, W words each. Row stage · L + level: who goes on, and who leaves with the right answer.
     _stay: np.ndarray = field(init=False, repr=False)  # (S · L, W)
     _hit: np.ndarray = field(init=False, repr=False)  # (S · L, W)
     _right: np.ndarray = field(init=False, repr=False)  # (S, W)
+    _agreement: Agreement = field(init=False, repr=False)  # in their place where patience decides
 
     def __post_init__(self) -> None:
         # The board compares two float32 values, so the same comparison is made here.
         for name, dtype in (("score", np.float32), ("levels", np.float32)):
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=dtype))
         self._check()
+        right = self._answers_right().T
+        object.__setattr__(self, "_right", bits.pack(right))
+        if self.patience:
+            object.__setattr__(self, "_agreement", Agreement(self.answer))
+            return
         leaves = self.score.T[:, None, :] >= self.levels.T[:, :, None]  # (S, L, N); NaN never leaves
         leaves &= (self.answer != -1).T[:, None, :]
-        right = self._answers_right().T
         rows = self.stages * self.level_count
-        object.__setattr__(self, "_stay", _pack(~leaves.reshape(rows, -1)))
-        object.__setattr__(self, "_hit", _pack((leaves & right[:, None, :]).reshape(rows, -1)))
-        object.__setattr__(self, "_right", _pack(right))
+        object.__setattr__(self, "_stay", bits.pack(~leaves.reshape(rows, -1)))
+        object.__setattr__(self, "_hit", bits.pack((leaves & right[:, None, :]).reshape(rows, -1)))
 
     def _check(self) -> None:
         if self.label.ndim != 1 or not self.samples or self.label.min() < 0:
@@ -108,6 +118,8 @@ class Cascade:
             raise ConfigError(f"answers {self.answer.shape} and scores {self.score.shape} are not {expected}")
         if self.levels.ndim != 2 or self.levels.shape[1] != self.stages or not 1 <= self.level_count <= _MAX_LEVELS:
             raise ConfigError(f"levels {self.levels.shape} are not (1 to {_MAX_LEVELS}, {self.stages})")
+        if self.patience and not (self.levels == np.maximum(np.rint(self.levels[:, :1]), 1)).all():
+            raise ConfigError("levels of patience are whole numbers from 1 on, the same for every stage")
         points = {len(s) for s in self.settings}
         if len(self.settings) != self.stages or len(points) != 1 or 0 in points:
             raise ConfigError("every stage needs the same number of operating points")
@@ -145,7 +157,7 @@ class Cascade:
         return np.asarray(self.answer == self.label[:, None])
 
     def threshold(self, stage: int, level: int) -> float:
-        """The score from which a sample leaves; a float32 value, so a plan that stores it decides the same."""
+        """The score, or run of agreeing exits, from which a sample leaves; float32, so a plan decides the same."""
         return float(self.levels[level, stage])
 
     def evaluate(self, placed: np.ndarray, level: np.ndarray, point: np.ndarray) -> Outcome:
@@ -153,7 +165,7 @@ class Cascade:
 
         placed: (B, S) bool, its last column is taken as true.  level: (B, S) integers below L, read where placed.
         point: (B, S), or (B, 1) for one operating point that all stages share.
-        Raises IndexError for a level or a point that does not exist.
+        Raises IndexError for a level or a point that does not exist, ConfigError for several levels of patience.
         """
         starts = range(0, max(len(placed), 1), _PASS)
         return Outcome.of([self._evaluate(*(a[i : i + _PASS] for a in (placed, level, point))) for i in starts])
@@ -165,6 +177,8 @@ class Cascade:
         read = np.where(placed[:, :-1], level[:, :-1], 0)
         if read.size and not 0 <= read.min() <= read.max() < self.level_count:
             raise IndexError(f"a level is not in 0 … {self.level_count - 1}")
+        if self.patience and np.any(placed[:, :-1] & (read != read.max(axis=1, keepdims=True, initial=0))):
+            raise ConfigError("a candidate has one patience: the same level at all of its exits")
         if point.size and not 0 <= point.min() <= point.max() < self.points:
             raise IndexError(f"an operating point is not in 0 … {self.points - 1}")
         leaving, right, possible, first = self._walk(placed[:, :-1], level)
@@ -188,7 +202,7 @@ class Cascade:
     def _score(self, rule: Score, placed: np.ndarray, first: np.ndarray, point: np.ndarray) -> np.ndarray:
         """The score of each candidate, (B,); first (B, S − 1): samples that an exit is the first to answer rightly."""
         upto = {name: self._spent(name, placed, point).cumsum(axis=1)[:, :-1] for name in rule.baseline}
-        return rule.of(placed[:, :-1], first / self.samples, _count(self._right[:-1]) / self.samples, upto)
+        return rule.of(placed[:, :-1], first / self.samples, bits.count(self._right[:-1]) / self.samples, upto)
 
     def _expected(self, placed: np.ndarray, reach: np.ndarray, point: np.ndarray) -> dict[str, np.ndarray]:
         """Weigh what a stage costs by the share of inputs that reach it."""
@@ -210,7 +224,7 @@ class Cascade:
         counts = counts[order]
         row, stage = np.nonzero(exits[order])
         nth = np.arange(len(row)) - np.repeat(counts.cumsum() - counts, counts)
-        visit = np.zeros((len(exits), counts.max(initial=0)), dtype=np.intp)
+        visit = np.zeros((len(exits), counts.max(initial=1)), dtype=np.intp)
         visit[row, nth] = stage
         choice = visit * self.level_count
         choice[row, nth] += level[order[row], stage]
@@ -218,10 +232,11 @@ class Cascade:
         # Samples that the exits so far can answer; counted only where a score asks who is first.
         answerable = np.zeros_like(under_way)
         found = np.empty((2, len(exits)), dtype=np.int64)
-        tile = max(1, _TILE_BYTES // self._right[0].nbytes)
+        walk = self._walk_patiently if self.patience else self._walk_tile
+        tile = max(1, _TILE_BYTES // self._right[0].nbytes // (_PATIENT_SHARE if self.patience else 1))
         for start in range(0, len(exits), tile):
             rows = slice(start, start + tile)
-            found[:, rows] = self._walk_tile(counts[rows], visit[rows], choice[rows], under_way[rows], answerable[rows])
+            found[:, rows] = walk(counts[rows], visit[rows], choice[rows], under_way[rows], answerable[rows])
         leaving = np.zeros((len(exits), self.stages), dtype=np.int64)
         leaving[order[row], stage] = under_way[row, nth] - under_way[row, nth + 1]
         leaving[:, -1] = self.samples - leaving.sum(axis=1)
@@ -259,18 +274,50 @@ class Cascade:
             right[:n] |= gathered
             np.take(self._stay, choice[:n, k], axis=0, out=gathered, mode="clip")
             here[:n] &= gathered
-            under_way[:n, k + 1] = _count(here[:n])
+            under_way[:n, k + 1] = bits.count(here[:n])
             np.take(self._right, visit[:n, k], axis=0, out=gathered, mode="clip")
             possible[:n] |= gathered
             if self.rule is not None:
-                answerable[:n, k + 1] = _count(possible[:n])
+                answerable[:n, k + 1] = bits.count(possible[:n])
         here &= self._right[-1]
-        return _count(right | here), _count(possible | self._right[-1])
+        return bits.count(right | here), bits.count(possible | self._right[-1])
+
+    def _walk_patiently(
+        self,
+        counts: np.ndarray,
+        visit: np.ndarray,
+        choice: np.ndarray,
+        under_way: np.ndarray,
+        answerable: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `_walk_tile`, where exits in a row that agree decide."""
+        shape = (len(counts), self._right.shape[1])
+        here = np.repeat(bits.pack(np.ones((1, self.samples), dtype=bool)), len(counts), axis=0)
+        right, possible = np.zeros(shape, dtype=np.uint64), np.zeros(shape, dtype=np.uint64)
+        buffer, leaving = np.empty(shape, dtype=np.uint64), np.empty(shape, dtype=np.uint64)
+        under_way[:, 0] = self.samples
+        under = self._agreement.start(self.levels.T.ravel()[choice[:, 0]].astype(np.intp), visit)
+        for k in range(counts[0]):
+            n = int(np.searchsorted(-counts, -k))  # rows with more than k exits
+            leaves, gathered = leaving[:n], buffer[:n]
+            under.pass_exit(k, n, leaves)
+            leaves &= here[:n]
+            here[:n] ^= leaves
+            under_way[:n, k + 1] = bits.count(here[:n])
+            np.take(self._right, visit[:n, k], axis=0, out=gathered, mode="clip")
+            possible[:n] |= gathered
+            if self.rule is not None:
+                answerable[:n, k + 1] = bits.count(possible[:n])
+            gathered &= leaves
+            right[:n] |= gathered
+        here &= self._right[-1]
+        return bits.count(right | here), bits.count(possible | self._right[-1])
 
     def leaves_at(self, placed: np.ndarray, level: np.ndarray) -> np.ndarray:
         """The stage where each sample leaves, (N,), for one candidate: placed (S,) bool, level (S,)."""
         chosen = self.levels[np.where(placed, level, 0), np.arange(self.stages)]
-        leaves = (self.score >= chosen) & (self.answer != -1) & placed
+        compared = runs(self.answer, placed) if self.patience else self.score
+        leaves = (compared >= chosen) & (self.answer != -1) & placed
         leaves[:, -1] = True
         return np.asarray(leaves.argmax(axis=1))
 
@@ -288,6 +335,8 @@ class Cascade:
         }
         if self.rule is not None:
             said["rule"] = _RULE.dump_python(self.rule, mode="json")
+        if self.patience:
+            said["patience"] = True
         arrays = {"label": self.label, "answer": self.answer, "score": self.score, "levels": self.levels}
         for kind in ("step", "ask", "resident"):
             arrays |= {f"{kind}.{name}": array for name, array in getattr(self, kind).items()}
@@ -309,6 +358,7 @@ class Cascade:
                 settings=_SETTINGS.validate_python(said["settings"]),
                 evidence={name: Evidence.parse(text) for name, text in said["evidence"].items()},
                 rule=_RULE.validate_python(said["rule"]) if "rule" in said else None,
+                patience=said.get("patience", False),
                 **named,
             )  # fmt: skip
         except KeyError as error:
@@ -339,28 +389,3 @@ def quantile_levels(score: np.ndarray, count: int) -> np.ndarray:
             # Where no float lies between, the score itself still tells them apart.
             levels[:, stage] = np.where(middle > lower, middle, distinct)[place]
     return levels
-
-
-def _pack(sets: np.ndarray) -> np.ndarray:
-    """Bit sets of the last axis, in whole 64-bit words padded with zeros."""
-    packed = np.packbits(sets, axis=-1)
-    missing = -packed.shape[-1] % (_WORD_BITS // 8)
-    padded = np.pad(packed, [(0, 0)] * (packed.ndim - 1) + [(0, missing)])
-    return np.ascontiguousarray(padded).view(np.uint64)
-
-
-def _count(sets: np.ndarray) -> np.ndarray:
-    """How many bits are set in each row."""
-    # einsum adds bytes of a row twice as fast as sum().
-    return np.asarray(np.einsum("bw->b", _popcount(sets), dtype=np.int64))
-
-
-_BYTE_COUNTS = np.array([bin(byte).count("1") for byte in range(256)], dtype=np.uint8)
-
-
-def popcount_by_table(words: np.ndarray) -> np.ndarray:
-    """Set bits of every byte of (B, W) words, (B, 8·W): what numpy before 2.0 has to do."""
-    return _BYTE_COUNTS[words.view(np.uint8)]
-
-
-_popcount = getattr(np, "bitwise_count", popcount_by_table)

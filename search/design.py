@@ -20,7 +20,8 @@ class Stage:
 
     space, genes: the subnet this stage belongs to (canonical genes).
     position: index into the space's exit positions, or −1 for the network's final classifier.
-    router: the score that decides (`max_softmax`); threshold: leave when score ≥ it; None on the last stage.
+    router: the score that decides (`max_softmax`), or `patience`; threshold: leave when the score, or the number of
+    exits in a row that agree, is ≥ it; None on the last stage.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

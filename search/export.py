@@ -15,6 +15,7 @@ from hwbench.errors import ConfigError
 from hwbench.workload import Bundle, Preprocessing
 from models.space import load_space
 from search.design import Design
+from search.router import score_of
 
 if TYPE_CHECKING:
     from models.exits import ExitNetwork
@@ -58,7 +59,8 @@ def bundle(
         formats=formats,
         data=Preprocessing(shape=train.shape, mean=train.mean, std=train.std, labels=train.classes),
         images=torch.from_numpy(train.inputs(slice(0, _IMAGES))),
-        score=subnet.router,
+        score=score_of(subnet.router),
+        patience=subnet.router == "patience",
         name=f"design-{design.key}",
     )
 

@@ -69,11 +69,13 @@ def exits_by_difficulty(stage: np.ndarray, difficulty: np.ndarray, names: Sequen
     return as_svg(drawing)
 
 
-def threshold_curve(threshold: np.ndarray, accuracy: np.ndarray, cost: np.ndarray, chosen: float, label: str) -> str:
-    """Accuracy and expected cost, each (n,), as the threshold of the first exit moves; `chosen` is marked."""
+def threshold_curve(
+    threshold: np.ndarray, accuracy: np.ndarray, cost: np.ndarray, chosen: float, moved: str, label: str
+) -> str:
+    """Accuracy and expected cost, each (n,), as the threshold that `moved` names moves; `chosen` is marked."""
     drawing, axes = new_axes(7.6, 3.6)
     axes.plot(threshold, 100 * accuracy, color=ACCENT)
-    axes.set_xlabel("threshold of the first exit (leave when the score is at least this)")
+    axes.set_xlabel(moved)
     axes.set_ylabel("accuracy on val, %", color=ACCENT)
     axes.axvline(chosen, color=SOFT, ls=":", lw=1.2)
     other = axes.twinx()

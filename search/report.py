@@ -227,10 +227,16 @@ def _threshold(found: Found) -> list[Block]:
     cascade, placed, level, point = found.choice(design)
     first = int(np.flatnonzero(placed)[0])
     levels = np.repeat(level[None], cascade.levels.shape[0], axis=0)
-    levels[:, first] = np.arange(cascade.levels.shape[0])
+    # One patience holds for all exits; scores have a threshold each.
+    levels[:, placed if cascade.patience else [first]] = np.arange(cascade.levels.shape[0])[:, None]
     outcome = cascade.evaluate(np.repeat(placed[None], len(levels), 0), levels, np.repeat(point[None], len(levels), 0))
     objective = found.costs[0]
     threshold = design.stages[0].threshold
+    moved, said = (
+        ("patience (leave when so many exits in a row agree)", "patience")
+        if cascade.patience
+        else ("threshold of the first exit (leave when the score is at least this)", "first exit's threshold")
+    )
     return [
         Figure(
             svg=figures.threshold_curve(
@@ -238,10 +244,11 @@ def _threshold(found: Found) -> list[Block]:
                 outcome.accuracy,
                 outcome.metrics[objective.name],
                 float("nan") if threshold is None else threshold,
+                moved,
                 _axis(objective),
             ),
-            caption=f"Design {design.key}: the dotted line is where the search put the first exit's threshold.",
-            alt="accuracy and cost over the first threshold",
+            caption=f"Design {design.key}: the dotted line is where the search put the {said}.",
+            alt=f"accuracy and cost over the {said}",
         )
     ]
 

@@ -8,6 +8,11 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 # Each compares one number of an exit with the exit's level. `max_softmax`, `entropy` and `margin` are functions of an
-# exit's logits (`models.exits.SCORES`).
-Router = Literal["max_softmax", "entropy", "margin"]
+# exit's logits (`models.exits.SCORES`); of `patience` it is how many exits in a row agree (`search.patience`).
+Router = Literal["max_softmax", "entropy", "margin", "patience"]
 ROUTERS: tuple[str, ...] = get_args(Router)
+
+
+def score_of(router: str) -> str:
+    """The score that an exit's graph gives with this router; patience asks for none, so the default's answers serve."""
+    return "max_softmax" if router == "patience" else router

@@ -1,4 +1,5 @@
-"""Answers inputs sample by sample: walks a plan's nodes in order and stops where a score is high enough."""
+"""Answers inputs sample by sample: walks a plan's nodes in order and stops where a score is high enough, or where
+enough nodes in a row answer alike."""
 
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
@@ -15,26 +16,29 @@ _WARM_UP_NS = 200 * 1000 * 1000
 
 
 class _Step(NamedTuple):
-    """One node as the loop needs it."""
+    """One node as the loop needs it. agree: how many nodes in a row must answer alike; 0 = none is asked."""
 
     run: Callable[[], Any]
     write: Optional[Callable[[np.ndarray], None]]
     read_score: Callable[[int], float]
     score: int
     leave_at: Optional[float]
+    read: Callable[[int], np.ndarray]
+    logits: int
+    agree: int
 
 
 class Walk:
     """A plan bound to calls.
 
     Nodes run in order, each fed by the node it names (or the sample); a node whose score reaches `leave.at` ends the
-    sample. The answer is the class of the last answering node that ran.
+    sample, and so does one with `leave.agree` where it and the nodes with patience before it have said the same class,
+    so many in a row. The answer is the class of the last answering node that ran.
     """
 
     def __init__(self, nodes: Sequence[Mapping[str, Any]], calls: Sequence[Call]) -> None:
         self._steps = [_step(node, call) for node, call in zip(nodes, calls)]
         self._calls = list(calls)
-        self._logits = [min(1, len(call.outputs) - 1) for call in calls]
         answering = [i for i, node in enumerate(nodes) if node.get("answers")]
         if not answering:
             raise AgentError("request", "no node of the plan answers")
@@ -61,9 +65,10 @@ class Walk:
         """All samples, one at a time, each timed from the input in its buffer to the last score's verdict.
 
         As in a window, filling the buffer and reading the class are not timed: both are this loop's own business, and
-        in Python they would cost as much as a small block.
+        in Python they would cost as much as a small block. Where classes decide, reading them is part of the verdict.
 
         Returns node (N,) int16, answer (N,) int64, score (N,) float32, t_ns (N,) int64, node_scores (N, nodes) float32.
+        Where patience decides, a node's score is the number of nodes in a row, itself among them, that say the same.
         """
         count, steps, stored = len(data), self._steps, self._stored(data)
         node = np.empty(count, dtype=np.int16)
@@ -79,7 +84,7 @@ class Walk:
                     if step.write is not None:
                         step.write(samples[k])
                 for repeat in range(len(times)):
-                    last = 0
+                    last, said, run = 0, -1, 0
                     begin = now_ns()
                     for k, step in enumerate(steps):
                         step.run()
@@ -88,12 +93,18 @@ class Walk:
                             score = scores[k] = step.read_score(step.score)
                             if score >= step.leave_at:
                                 break
+                        elif step.agree:
+                            now = int(step.read(step.logits).argmax())
+                            run = run + 1 if now == said else 1
+                            said, scores[k] = now, run
+                            if run >= step.agree:
+                                break
                     times[repeat] = now_ns() - begin
                 at = self._answering[last]
-                node[i], answer[i] = at, int(self._calls[at].read(self._logits[at]).argmax())
+                node[i], answer[i] = at, int(steps[at].read(steps[at].logits).argmax())
                 t_ns[i] = int(np.median(times)) if len(times) > 1 else times[0]
                 for k in range(last + 1):
-                    if steps[k].leave_at is not None:
+                    if steps[k].leave_at is not None or steps[k].agree:
                         node_scores[i, k] = scores[k]
                     elif steps[k].score >= 0:
                         node_scores[i, k] = steps[k].read_score(steps[k].score)
@@ -127,10 +138,11 @@ class Walk:
 
 
 def _step(node: Mapping[str, Any], call: Call) -> _Step:
-    leave = node.get("leave")
-    name = str(leave["output"]) if leave is not None else _CONVENTION[2]
+    leave = node.get("leave") or {}
+    by_score = "at" in leave
+    name = str(leave["output"]) if by_score else _CONVENTION[2]
     score = _position(name, call.outputs) if node.get("answers") else -1
-    if leave is not None and score < 0:
+    if by_score and score < 0:
         raise AgentError(
             "request",
             "node {!r} leaves by output {!r}, its graph has {}".format(
@@ -142,7 +154,10 @@ def _step(node: Mapping[str, Any], call: Call) -> _Step:
         write=call.write if node.get("after") is None else None,
         read_score=call.read_score,
         score=score,
-        leave_at=None if leave is None else float(leave["at"]),
+        leave_at=float(leave["at"]) if by_score else None,
+        read=call.read,
+        logits=min(1, len(call.outputs) - 1),
+        agree=int(leave.get("agree", 0)),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hwbench.errors import ConfigError
-from hwbench.workload import Bundle, Leave, Node, Plan, Preprocessing
+from hwbench.workload import Bundle, Leave, Node, Patience, Plan, Preprocessing
 from models import quantization
 from models.exits import ExitNetwork, head_blocks
 from models.export.graph import Runnable, run
@@ -35,12 +35,14 @@ def deployment(
     data: Preprocessing,
     images: torch.Tensor,
     score: str = "max_softmax",
+    patience: bool = False,
     name: str = "cascade",
 ) -> Bundle:
     """Write the segments of a trained network and the plan by which inputs leave them early.
 
     genes: the subnet that `network` was extracted from.  placed: slots that a used exit stands behind, in order;
-    thresholds: one each, an input leaves when its score is at least that.  data: how an image becomes an input.
+    thresholds: one each, an input leaves when its score is at least that; with patience, when so many of them in a row
+    answer alike, and the score that each graph still gives decides nothing.  data: how an image becomes an input.
     images: normalised training images (N, C, H, W), N ≥ 1: each format is checked on them, int8 takes its ranges from
     the first 128.  The plan's nodes are named `exit3` (behind slot 3), …, `final`.
     Raises ConfigError when placed and thresholds differ in number, or an export differs from torch.
@@ -66,7 +68,10 @@ def deployment(
     nodes = []
     names = [*(f"exit{slot}" for slot in placed), "final"]
     for i, segment in enumerate(segments):
-        leave = Leave(output="score", at=float(thresholds[i])) if i < len(placed) else None
+        leave: Leave | Patience | None = None
+        if i < len(placed):
+            at = float(thresholds[i])
+            leave = Patience(agree=round(at)) if patience else Leave(output="score", at=at)
         after = names[i - 1] if i else None
         nodes.append(Node(node=names[i], block_key=segment.key, after=after, leave=leave, answers=True))
     plan = Plan(name=name, nodes=tuple(nodes))

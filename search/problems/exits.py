@@ -20,11 +20,12 @@ from hwbench.setting import Setting, grid_points
 from hwbench.store import Result
 from hwbench.table import LatencyTable
 from models.space import Space, load_space
+from search import patience
 from search.cascade import Cascade, quantile_levels
 from search.cost import TABLE_METRICS, Costs
 from search.design import Design, Stage
 from search.objective import SCORED, Constraint, Objective, by_metric, objectives
-from search.router import Router
+from search.router import Router, score_of
 from search.score import Score
 from search.task import File, Task
 
@@ -44,7 +45,8 @@ class Options(BaseModel):
     clocks: `default` searches none: all stages run at the point at which the largest backbone is fastest.
     grid: their values, `emc=1331.2,1866;gpu=114.75,727`: the points at which the table answers, also those between the
     measured ones; empty = the measured ones only.
-    router: the score by which an input leaves.  levels: thresholds that an exit can choose from.
+    router: the score by which an input leaves, or `patience`: exits in a row that agree.  levels: thresholds that an
+    exit can choose from; a patience is one of 1 to the number of exits.
     first_layer: exits stand behind this layer at the earliest, counted from 1 behind the stem (HADAS: 5).
     gamma: weight of the dissimilarity in the objective `score`.  seed: of the exits' training.
     """
@@ -123,7 +125,7 @@ class Exits:
                     "dataset": self.options.dataset,
                     "exits": exits,
                     # What is not said keeps its key: the default's results stay known.
-                    **({"score": self.options.router} if self.options.router != "max_softmax" else {}),
+                    **({"score": score} if (score := score_of(self.options.router)) != "max_softmax" else {}),
                     "seed": self.options.seed,
                 },
                 files={"checkpoint": self._checkpoint, **(self._shared if exits else {})},
@@ -152,8 +154,8 @@ class Exits:
         columns = [column for column, position in enumerate(answered) if position in allowed]
         positions = [answered[column] for column in columns]
         score = result.arrays["score"][:, columns]
-        levels = quantile_levels(score, self.options.levels)
-        if np.isnan(levels[:, :-1]).any():
+        patient = self.options.router == "patience"
+        if np.isnan(score[:, :-1]).all(axis=0).any():
             raise ConfigError(f"{self.space.subnet(genes)}: an exit scores nothing but NaN; its training diverged")
         costs = self.costs.stages(genes, positions[:-1])
         resident, evidence, rule = dict(costs.resident), dict(self.costs.evidence), None
@@ -168,7 +170,8 @@ class Exits:
             label=result.arrays["label"],
             answer=result.arrays["answer"][:, columns],
             score=score,
-            levels=levels,
+            levels=patience.levels(len(columns)) if patient else quantile_levels(score, self.options.levels),
+            patience=patient,
             step=costs.step,
             ask=costs.ask,
             resident=resident,

@@ -1,6 +1,6 @@
 """The inner search on one backbone: which exits stand, when a sample leaves, and the operating point.
 
-NSGA-II, and at the end the exits go where nobody leaves.
+NSGA-II, and at the end the exits go that only cost.
 
 What is asked stands in `Args`; the arrays it reads are a cascade's (`Cascade.to_arrays`).  Arrays of the result, n
 choices that no other evaluated choice beats and that keep every constraint, from the cheapest to the most costly:
@@ -11,7 +11,7 @@ choices that no other evaluated choice beats and that keep every constraint, fro
 
 Values: evaluations, and least_violation: the smallest sum of violations met, above 0 only where n = 0.
 
-Accuracy is the deployable one, which a threshold on a score reaches; the oracle's stands beside it.
+Accuracy is the deployable one, which a threshold on a score, or patience, reaches; the oracle's stands beside it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.mutation import Mutation
 from pymoo.core.problem import Problem
+from pymoo.core.repair import Repair
 from pymoo.operators.crossover.ux import UX
 from pymoo.optimize import minimize
 
@@ -54,7 +55,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     """Search; raises ConfigError where an objective or a constraint asks for what the cascade does not know."""
     args = Args.model_validate(dict(task.args))
     cascade = Cascade.from_arrays(task.arrays)
-    choices = Choices(
+    choices = (Patient if cascade.patience else Choices)(
         cascade,
         tuple(by_metric(name) for name in args.objectives),
         tuple(Constraint(objective=by_metric(name), limit=limit) for name, limit in args.limits.items()),
@@ -64,6 +65,7 @@ def run(task: Task, rng: np.random.Generator) -> Result:
         sampling=choices.first(args.population, rng),
         crossover=UX(prob=0.9),
         mutation=Change(),
+        repair=Canonical(),
     )
     minimize(choices, algorithm, ("n_gen", args.generations), seed=int(rng.integers(2**31)), copy_algorithm=False)
     choices.prune()
@@ -102,7 +104,7 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         self.least_violation = np.inf
         self._exits = cascade.stages - 1
         self._axes = clock_axes(cascade.settings[0])
-        upper = [cascade.level_count] * self._exits + [size - 1 for size in self._axes]
+        upper = [*self._exit_genes(), *(size - 1 for size in self._axes)]
         self._genes = np.empty((0, len(upper)), dtype=np.int64)
         self._costs = np.empty((0, len(objectives)))
         known = {"accuracy", *cascade.step, *cascade.resident, *(["score"] if cascade.rule else [])}
@@ -113,10 +115,18 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
             n_var=len(upper), n_obj=len(objectives), n_ieq_constr=len(constraints), xl=0, xu=np.array(upper), vtype=int
         )
 
+    def _exit_genes(self) -> list[int]:
+        """The largest value of each gene before those of the clocks."""
+        return [self.cascade.level_count] * self._exits
+
+    def canonical(self, genes: np.ndarray) -> np.ndarray:
+        """(B, n_var), one form for all genes that mean the same."""
+        return genes
+
     def first(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """The first population, (count, n_var): no exit at all (always feasible to build), each single exit, and random
         ones of every density, from nearly none to nearly all exits placed."""
-        exits, absent = self._exits, self.cascade.level_count
+        exits, absent = self._exits, self._absent
         genes = rng.integers(0, self.xu + 1, (count, self.n_var))
         kept = rng.random((count, exits)) < rng.random((count, 1))
         level = rng.integers(0, absent, (count, exits))
@@ -144,14 +154,23 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         return self._genes[order], values
 
     def prune(self) -> None:
-        """Take away the exits of the archive where nobody leaves: each costs its head, and chance alone drops it."""
+        """Take away the exits of the archive that change nothing: each costs its head, and chance alone drops it."""
         placed, level, point = self.decode(self._genes)
-        idle = placed & (self.cascade.evaluate(placed, level, point).coverage == 0)
-        hit = idle[:, :-1].any(axis=1)
+        idle = placed[:, :-1] & self._idle(self.cascade.evaluate(placed, level, point).coverage[:, :-1])
+        hit = idle.any(axis=1)
         leaner = self._genes[hit]
-        leaner[:, : self._exits][idle[hit, :-1]] = self.cascade.level_count
+        leaner[:, : self._exits][idle[hit]] = self._absent
         if len(leaner):
-            self._evaluate(leaner, {})
+            self._evaluate(self.canonical(leaner), {})
+
+    @property
+    def _absent(self) -> int:
+        """The value of an exit's gene where it is not placed."""
+        return self.cascade.level_count
+
+    def _idle(self, coverage: np.ndarray) -> np.ndarray:
+        """(B, exits) those without which all is decided alike; coverage (B, exits)."""
+        return np.asarray(coverage == 0)
 
     def _evaluate(self, x: np.ndarray, out: dict[str, np.ndarray], *args: Any, **kwargs: Any) -> None:
         genes = x.astype(np.int64)
@@ -174,6 +193,58 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         genes, costs = np.concatenate([self._genes, genes]), np.concatenate([self._costs, costs])
         best = nondominated(costs)
         self._genes, self._costs = genes[best], costs[best]
+
+
+class Patient(Choices):
+    """Choices where patience decides: a gene an exit, 1 = placed; one for the patience, the index of its level; clocks.
+
+    With more patience than exits nobody would ever leave, so such genes mean, and become, as many as there are exits.
+    """
+
+    def _exit_genes(self) -> list[int]:
+        return [1] * self._exits + [self.cascade.level_count - 1]
+
+    @property
+    def _absent(self) -> int:
+        return 0
+
+    def canonical(self, genes: np.ndarray) -> np.ndarray:
+        """No more patience than exits, and the least where there are none."""
+        genes = genes.astype(np.int64)
+        exits, level = genes[:, : self._exits], genes[:, self._exits]
+        most = np.searchsorted(self.cascade.levels[:, 0], exits.sum(axis=1), side="right") - 1
+        genes[:, self._exits] = np.clip(level, 0, np.maximum(most, 0))
+        return genes
+
+    def first(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """The first population, (count, n_var): no exit, each single exit, and random ones of every density."""
+        exits = self._exits
+        genes = rng.integers(0, self.xu + 1, (count, self.n_var))
+        genes[:, :exits] = rng.random((count, exits)) < rng.random((count, 1))
+        genes[: exits + 1, :exits] = np.eye(exits + 1, exits, k=-1)[:count]
+        return self.canonical(genes)
+
+    def decode(self, genes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `Choices.decode`; the one level stands at every exit that is placed."""
+        genes = self.canonical(genes)
+        placed = np.ones((len(genes), self.cascade.stages), dtype=bool)
+        placed[:, :-1] = genes[:, : self._exits] == 1
+        level = np.zeros(placed.shape, dtype=np.uint8)
+        level[:, :-1] = np.where(placed[:, :-1], genes[:, self._exits, None], 0)
+        clocks = genes[:, self._exits + 1 :]
+        return placed, level, np.ravel_multi_index(tuple(clocks.T), self._axes)[:, None]
+
+    def _idle(self, coverage: np.ndarray) -> np.ndarray:
+        # Where nobody leaves an exit may still end or lengthen a run; only behind the last that is left it does not.
+        left_later = np.maximum.accumulate(coverage[:, ::-1] > 0, axis=1)[:, ::-1]
+        return np.asarray(~left_later)
+
+
+class Canonical(Repair):  # type: ignore[misc]  # pymoo has no types
+    """Gives children the one form of what they mean, so that a known one is known again."""
+
+    def _do(self, problem: Choices, X: np.ndarray, **kwargs: Any) -> np.ndarray:
+        return problem.canonical(X)
 
 
 def clock_axes(settings: Sequence[Setting]) -> tuple[int, ...]:

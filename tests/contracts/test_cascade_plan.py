@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hwbench.agent_session import AgentSession
 from hwbench.backends import onnxruntime as ort_backend
 from hwbench.evidence import MEASURED
 from hwbench.links import local
-from hwbench.workload import Bundle, Leave, Node, Plan
+from hwbench.workload import Bundle, Leave, Node, Patience, Plan
 from search.cascade import Cascade
 from tests.hwbench.exit_graphs import CPU1, onnx_bundle
 
@@ -41,26 +42,27 @@ def session(tmp_path: Path, bundle: Bundle) -> Iterator[AgentSession]:
         yield opened
 
 
-def cascade(bundle: Bundle, data: np.ndarray, rng: np.random.Generator) -> Cascade:
-    """What every segment of first → next → next answers for every sample."""
+def cascade(bundle: Bundle, data: np.ndarray, rng: np.random.Generator, keys: tuple[str, ...] = KEYS) -> Cascade:
+    """What every segment of first → next → … answers for every sample."""
     nets = [
         onnxruntime.InferenceSession(bundle.path(bundle.workload(key), "onnx"), providers=["CPUExecutionProvider"])
-        for key in KEYS
+        for key in keys
     ]
-    answer, score = np.empty((len(data), 3), np.int64), np.empty((len(data), 3), np.float32)
+    stages = len(keys)
+    answer, score = np.empty((len(data), stages), np.int64), np.empty((len(data), stages), np.float32)
     for n in range(len(data)):
         features = data[n : n + 1]
         for s, net in enumerate(nets):
             features, logits, surety = net.run(["features", "logits", "score"], {"x": features})
             answer[n, s], score[n, s] = logits.argmax(), surety[0]
     # Labels that each stage meets now and then, so that accuracies differ.
-    label = answer[np.arange(len(data)), rng.integers(0, 3, len(data))]
+    label = answer[np.arange(len(data)), rng.integers(0, stages, len(data))]
     # Thresholds that samples meet exactly: `at least` must mean the same here and there.
     levels = np.sort(score, axis=0)[:: SAMPLES // LEVELS]
-    cost = {"latency_ms": np.ones((1, 3))}
+    cost = {"latency_ms": np.ones((1, stages))}
     return Cascade(
         label=label, answer=answer, score=score, levels=levels, step=cost, ask=cost,
-        settings=((CPU1,),) * 3, evidence={"latency_ms": MEASURED},
+        settings=((CPU1,),) * stages, evidence={"latency_ms": MEASURED},
     )  # fmt: skip
 
 
@@ -90,3 +92,35 @@ def test_the_agent_leaves_where_the_cascade_says(
         outcome = one.evaluate(placed[None], level[None], np.zeros((1, 1), int))
         assert (answers.answer == one.label).mean() == outcome.accuracy[0]
         np.testing.assert_array_equal(np.bincount(answers.node, minlength=3) / SAMPLES, outcome.coverage[0])
+
+
+def test_the_agent_is_as_patient_as_the_cascade_says(
+    session: AgentSession, bundle: Bundle, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """Sample by sample, for choices of exits and several patiences, one that nothing reaches among them."""
+    data = rng.standard_normal((SAMPLES, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "data.npy", data)
+    keys = (*KEYS, "next", "next")
+    one = cascade(bundle, data, rng, keys)
+    one = replace(one, patience=True, levels=np.repeat(np.arange(1, 6)[:, None], 5, axis=1))
+    for exits, agree, leave in (
+        ("1111", 1, {0}), ("1111", 2, {2, 3, 4}), ("1111", 3, {3, 4}), ("1111", 5, {4}),
+        ("0111", 2, {2, 3, 4}), ("0101", 2, {3, 4}), ("0010", 1, {2}), ("0000", 1, {4}),
+    ):  # fmt: skip
+        level, placed = np.full(5, agree - 1, np.uint8), np.array([e == "1" for e in exits + "1"])
+        nodes = tuple(
+            Node(
+                node=f"n{s}",
+                block_key=key,
+                after=f"n{s - 1}" if s else None,
+                leave=Patience(agree=agree) if placed[s] and s < 4 else None,
+                answers=bool(placed[s]),
+            )
+            for s, key in enumerate(keys)
+        )
+        answers = session.answer(Plan(name="chain", nodes=nodes), tmp_path / "data.npy", ())
+        assert leave == set(answers.node.tolist())
+        np.testing.assert_array_equal(one.leaves_at(placed, level), answers.node)
+        outcome = one.evaluate(placed[None], level[None], np.zeros((1, 1), int))
+        assert (answers.answer == one.label).mean() == outcome.accuracy[0]
+        np.testing.assert_array_equal(np.bincount(answers.node, minlength=5) / SAMPLES, outcome.coverage[0])

@@ -23,7 +23,7 @@ from hwbench.links import local
 from hwbench.links.local import LocalLink
 from hwbench.session import Prepared, Session, WindowSpec
 from hwbench.target import Probe
-from hwbench.workload import Bundle, Node, Plan
+from hwbench.workload import Bundle, Node, Patience, Plan
 from tests.contracts.session import SHORT, SessionContract
 from tests.hwbench.exit_graphs import CPU1, chain_plan, onnx_bundle
 
@@ -280,13 +280,13 @@ def test_what_a_runtime_prints_does_not_garble_the_dialogue(
         assert "from C\nfrom Python" == pipe.stderr_tail()
 
 
-def by_hand(bundle: Bundle, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Classes and scores (N, 3) of first → next → next, each with plain `run`."""
+def by_hand(bundle: Bundle, data: np.ndarray, stages: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Classes and scores (N, stages) of first → next → next → …, each with plain `run`."""
     nets = [
         onnxruntime.InferenceSession(bundle.path(bundle.workload(key), "onnx"), providers=["CPUExecutionProvider"])
-        for key in ("first", "next", "next")
+        for key in ("first", *["next"] * (stages - 1))
     ]
-    classes, scores = np.empty((len(data), 3), np.int64), np.empty((len(data), 3), np.float32)
+    classes, scores = np.empty((len(data), stages), np.int64), np.empty((len(data), stages), np.float32)
     for i in range(len(data)):
         features = data[i : i + 1]
         for k, net in enumerate(nets):
@@ -323,6 +323,41 @@ def test_answers_are_those_of_a_loop_over_the_plan(
     np.testing.assert_array_equal(np.where(ran, scores, np.nan), answers.node_scores)
     assert (answers.t_ns > 0).all()
     assert answers.end_ns - answers.start_ns >= answers.t_ns.sum()
+
+
+@pytest.mark.parametrize(("agree", "leave"), [(1, {0}), (2, {2, 3, 4}), (3, {3, 4}), (4, {4})])
+def test_with_patience_a_sample_leaves_where_nodes_in_a_row_agree(
+    session: AgentSession,
+    bundle: Bundle,
+    prepared: dict[str, Prepared],
+    tmp_path: Path,
+    rng: np.random.Generator,
+    agree: int,
+    leave: set[int],
+) -> None:
+    """Class after class; the length of the run stands in the score's place. Only patient nodes are counted."""
+    data = rng.standard_normal((200, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "data.npy", data)
+    classes, scores = by_hand(bundle, data, 5)
+    for key in ("first", "next"):
+        session.load(prepared[key])
+    nodes = chain_plan(*[0.0] * 4).nodes
+    patient = tuple(replace(node, leave=node.leave and Patience(agree=agree)) for node in nodes)
+    answers = session.answer(Plan(name="patient", nodes=patient), tmp_path / "data.npy", (), repeats=2)
+    length = np.ones(scores.shape, np.float32)
+    for k in range(1, 4):
+        length[:, k] += np.where(classes[:, k] == classes[:, k - 1], length[:, k - 1], 0)
+    left = np.array([next((k for k in range(4) if row[k] >= agree), 4) for row in length])
+    assert leave == set(left.tolist())
+    rows = np.arange(len(data))
+    np.testing.assert_array_equal(left, answers.node)
+    np.testing.assert_array_equal(classes[rows, left], answers.answer)
+    told = np.where(np.arange(5) <= left[:, None], np.c_[length[:, :4], scores[:, 4]], np.nan)
+    np.testing.assert_array_equal(told, answers.node_scores)
+    # A node that cannot be left is not asked, although it answers.
+    later = (*(replace(node, leave=None) for node in nodes[:3]), *patient[3:])
+    found = session.answer(Plan(name="later", nodes=later), tmp_path / "data.npy", ())
+    assert {3 if agree == 1 else 4} == set(found.node.tolist())
 
 
 def test_little_then_big_gives_both_the_sample(

@@ -13,7 +13,7 @@ from hwbench.errors import ConfigError
 from hwbench.evidence import DECLARED, MEASURED
 from hwbench.setting import Setting
 from search import cascade as module
-from search.cascade import Cascade, Outcome, popcount_by_table, quantile_levels
+from search.cascade import Cascade, Outcome, quantile_levels
 
 SETTINGS = (Setting(unit="cpu", precision="fp32"), Setting(unit="cpu", precision="fp32", clocks=(("cpu", 600.0),)))
 
@@ -46,6 +46,20 @@ def candidates(
     return placed, level, rng.integers(0, cascade.points, (batch, 1 if shared else cascade.stages))
 
 
+def patient(rng: np.random.Generator, samples: int, stages: int, points: int = 2) -> Cascade:
+    """The same, left by exits in a row that agree; more patience than exits is among the levels."""
+    levels = np.repeat(np.arange(1, stages + 2)[:, None], stages, axis=1)
+    return replace(make(rng, samples, stages, points=points), patience=True, levels=levels)
+
+
+def patiences(
+    rng: np.random.Generator, cascade: Cascade, batch: int, shared: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Candidates with one level for all exits of each."""
+    placed, level, point = candidates(rng, cascade, batch, shared)
+    return placed, np.repeat(level[:, :1], cascade.stages, axis=1), point
+
+
 def sample_by_sample(cascade: Cascade, placed: np.ndarray, level: np.ndarray, point: np.ndarray) -> Outcome:
     """What a board does with every sample: run, ask, compare two float32, go on or leave."""
     shape = (len(placed), cascade.stages)
@@ -55,6 +69,7 @@ def sample_by_sample(cascade: Cascade, placed: np.ndarray, level: np.ndarray, po
     for b in range(len(placed)):
         for n, label in enumerate(cascade.label):
             left, could = False, False
+            said: list[int] = []
             for s in range(cascade.stages):
                 last = s == cascade.stages - 1
                 asked = bool(placed[b, s]) or last
@@ -66,7 +81,12 @@ def sample_by_sample(cascade: Cascade, placed: np.ndarray, level: np.ndarray, po
                     paid[name][b] += cascade.step[name][point[b, s], s]
                     paid[name][b] += cascade.ask[name][point[b, s], s] if asked else 0.0
                 threshold = np.float32(np.nan if last or not asked else cascade.threshold(s, int(level[b, s])))
-                if last or (asked and answer != -1 and np.float32(cascade.score[n, s]) >= threshold):
+                said += [answer] if asked else []
+                latest = said[-int(threshold) :] if cascade.patience and not np.isnan(threshold) else []
+                sure = np.float32(cascade.score[n, s]) >= threshold
+                if cascade.patience:
+                    sure = len(latest) == threshold and set(latest) == {answer}
+                if last or (asked and answer != -1 and sure):
                     coverage[b, s] += 1
                     right[b] += answer == label
                     left = True
@@ -98,7 +118,32 @@ def test_evaluate_is_a_loop_over_samples_exit_for_exit(
     """Packed bit sets change the speed and nothing else: ties, abstentions, NaN and infinite scores included."""
     rng = np.random.default_rng(seed)
     cascade = make(rng, samples, stages, levels)
-    placed, level, point = candidates(rng, cascade, 5, shared)
+    agrees_with_a_loop(cascade, *candidates(rng, cascade, 5, shared))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    samples=st.sampled_from([1, 2, 63, 64, 65, 130]),
+    stages=st.integers(1, 8),
+    abstain=st.booleans(),
+    shared=st.booleans(),
+)
+def test_patience_is_a_loop_over_samples_exit_for_exit(
+    seed: int, samples: int, stages: int, abstain: bool, shared: bool
+) -> None:
+    """The last exits in a row that are placed decide, whichever those are; who abstains agrees with nobody."""
+    rng = np.random.default_rng(seed)
+    cascade = patient(rng, samples, stages)
+    # Two classes, so that long runs occur.
+    answer = rng.integers(-1 if abstain else 0, 2, cascade.answer.shape)
+    cascade = replace(cascade, answer=answer, label=rng.integers(0, 2, samples))
+    agrees_with_a_loop(cascade, *patiences(rng, cascade, 5, shared))
+
+
+def agrees_with_a_loop(cascade: Cascade, placed: np.ndarray, level: np.ndarray, point: np.ndarray) -> None:
+    """Counts equal, costs up to a rounding."""
+    samples, stages = cascade.samples, cascade.stages
     got, expected = cascade.evaluate(placed, level, point), sample_by_sample(cascade, placed, level, point)
     np.testing.assert_array_equal(expected.coverage, got.coverage)
     np.testing.assert_array_equal(expected.accuracy, got.accuracy)
@@ -111,11 +156,14 @@ def test_evaluate_is_a_loop_over_samples_exit_for_exit(
         np.testing.assert_array_equal(np.bincount(at, minlength=stages) / samples, got.coverage[b])
 
 
-def test_a_batch_larger_than_a_pass_gives_each_candidate_its_own_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("patience", [False, True])
+def test_a_batch_larger_than_a_pass_gives_each_candidate_its_own_outcome(
+    patience: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Passes, tiles and the sorting inside a batch leave no trace in the results."""
     rng = np.random.default_rng(1)
-    cascade = make(rng, 200, 5)
-    placed, level, point = candidates(rng, cascade, 100, shared=False)
+    cascade = patient(rng, 200, 5) if patience else make(rng, 200, 5)
+    placed, level, point = (patiences if patience else candidates)(rng, cascade, 100, shared=False)
     alone = [cascade.evaluate(placed[b : b + 1], level[b : b + 1], point[b : b + 1]) for b in range(100)]
     monkeypatch.setattr(module, "_TILE_BYTES", 7 * 8 * 4)
     monkeypatch.setattr(module, "_PASS", 30)
@@ -201,15 +249,16 @@ def test_first_right_is_the_ideal_mapping_behind_the_oracle() -> None:
     assert {0, 2, 3} == set(at)
 
 
-def test_a_cascade_travels_as_arrays() -> None:
+@pytest.mark.parametrize("patience", [False, True])
+def test_a_cascade_travels_as_arrays(patience: bool) -> None:
     """to_arrays and from_arrays keep every decision, cost, setting and origin."""
     rng = np.random.default_rng(8)
-    cascade = make(rng, 50, 4)
+    cascade = patient(rng, 50, 4) if patience else make(rng, 50, 4)
     again = Cascade.from_arrays(cascade.to_arrays())
-    assert (cascade.settings, cascade.evidence) == (again.settings, again.evidence)
+    assert (cascade.settings, cascade.evidence, patience) == (again.settings, again.evidence, again.patience)
     for name, array in cascade.to_arrays().items():
         np.testing.assert_array_equal(array, again.to_arrays()[name])
-    asked = candidates(rng, cascade, 20, shared=True)
+    asked = (patiences if patience else candidates)(rng, cascade, 20, shared=True)
     np.testing.assert_array_equal(cascade.evaluate(*asked).accuracy, again.evaluate(*asked).accuracy)
 
 
@@ -249,9 +298,16 @@ def test_levels_and_points_that_do_not_exist_are_refused() -> None:
         cascade.evaluate(placed, level * 0, point + 2)
 
 
-def test_bits_are_counted_alike_by_numpy_and_by_table() -> None:
-    """The table serves numpy below 2.0, which has no bitwise_count."""
-    words = np.random.default_rng(12).integers(0, 2**64, (5, 7), dtype=np.uint64)
-    expected = [sum(bin(int(w)).count("1") for w in row) for row in words]
-    assert expected == popcount_by_table(words).sum(axis=1).tolist()
-    assert expected == module._count(words).tolist()
+@pytest.mark.parametrize("levels", [[[0.0] * 3], [[1.5] * 3], [[1.0, 1.0, 2.0]], [[np.nan] * 3]])
+def test_a_patience_that_is_no_number_of_exits_is_refused(levels: list[list[float]]) -> None:
+    with pytest.raises(ConfigError, match="whole numbers from 1 on"):
+        replace(patient(np.random.default_rng(11), 10, 3), levels=np.array(levels, np.float32))
+
+
+def test_several_patiences_in_a_candidate_are_refused() -> None:
+    """Only exits that are placed are asked, so only theirs must agree."""
+    cascade = patient(np.random.default_rng(11), 10, 3)
+    level, point = np.array([[0, 1, 0]], np.uint8), np.zeros((1, 1), int)
+    cascade.evaluate(np.array([[False, True, True]]), level, point)
+    with pytest.raises(ConfigError, match="one patience"):
+        cascade.evaluate(np.array([[True, True, True]]), level, point)

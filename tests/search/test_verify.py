@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
@@ -33,6 +34,12 @@ def search(*words: str) -> int:
 def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A finished search with exits, on a few images that may be opened to the end."""
     folder = tmp_path_factory.mktemp("search")
+    with searched(folder, "max_softmax") as done:
+        yield done
+
+
+@contextlib.contextmanager
+def searched(folder: Path, router: str) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, installed(folder / "site", patch):
         patch.chdir(folder)
         patch.setenv("HWBENCH_TABLES", str(folder / "tables"))
@@ -41,7 +48,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         priced.table(load_space("digits")).write(folder / "tables" / "host" / "onnxruntime-digits")
         save(folder / "digits.safetensors", create(load_space("digits")))
         options = ["--dataset", "few_open", "--checkpoint", "digits.safetensors", "--workers", "0", "--out", "run"]
-        assert 0 == search("run", "--objective", "latency", *options, *TINY)
+        assert 0 == search("run", "--objective", "latency", "--router", router, *options, *TINY)
         yield folder / "run"
 
 
@@ -51,8 +58,20 @@ def found(once: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(once, tmp_path / "run"))
 
 
-def test_the_board_decides_as_the_search_did_sample_by_sample(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[Path]:
+    """A finished search with patience for a router."""
+    with searched(tmp_path, "patience") as done:
+        yield done
+
+
+@pytest.mark.parametrize("router", ["found", "patient"])
+def test_the_board_decides_as_the_search_did_sample_by_sample(
+    router: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The exported plan and the cascade agree exit for exit; the report tells it; an unkept promise is exit 1."""
+    found = request.getfixturevalue(router)
+    capsys.readouterr()
     code = search("verify", str(found), "--designs", "3", "--sessions", "2", "--json")
     # The table's prices are invented: latencies are broken, or called a drift where blocks are off by the same factor
     # as networks. Accuracies must be kept.
@@ -70,7 +89,11 @@ def test_the_board_decides_as_the_search_did_sample_by_sample(found: Path, capsy
         for v in with_exits:
             cascade, placed, level, _ = told.choice(v.design)
             stages = np.flatnonzero(placed)
-            leaves = cascade.score[:, stages] >= np.array([cascade.threshold(s, int(level[s])) for s in stages])
+            at = np.array([cascade.threshold(s, int(level[s])) for s in stages])
+            leaves = cascade.score[:, stages] >= at
+            if cascade.patience:
+                said, n = cascade.answer[:, stages], [int(t) for t in at]
+                leaves = np.array([[len(set(row[k - n[k] + 1 : k + 1])) == 1 for k in range(len(n))] for row in said])
             leaves[:, -1] = True
             np.testing.assert_array_equal(leaves.argmax(axis=1), v.val[-1].arrays["node"])
     assert 0 == search("report", str(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hwbench.links import local
 from hwbench.onnx_graph import runtime_session
 from hwbench.session import Prepared, Session
 from hwbench.setting import Setting
-from hwbench.workload import Bundle, Preprocessing, Workload
+from hwbench.workload import Bundle, Leave, Patience, Preprocessing, Workload
 from models import exits, supernet
 from models.export import deployment
 from models.space import Space
@@ -78,8 +79,18 @@ def test_the_plan_is_a_chain_that_leaves_by_score(
         ("final", "exit2", None),
     ]
     assert all(n.answers for n in plan.nodes)
-    assert all(n.leave.output == "score" for n in plan.nodes if n.leave)
+    assert all(n.leave.output == "score" for n in plan.nodes if isinstance(n.leave, Leave))
+    assert 1 == json.loads((tmp_path / "bundle" / "bundle.json").read_text())["schema"]
     assert bundle.data == DATA
+
+
+def test_a_patient_plan_counts_exits_in_a_row(network: exits.ExitNetwork, images: torch.Tensor, tmp_path: Path) -> None:
+    """The same number at every exit, none at the last stage; such a bundle says that older versions cannot run it."""
+    bundle = deploy(network, images, tmp_path / "bundle", thresholds=(2.0, 2.0), patience=True)
+    assert Bundle.read(tmp_path / "bundle") == bundle
+    (plan,) = bundle.plans
+    assert [node.leave for node in plan.nodes] == [Patience(agree=2), Patience(agree=2), None]
+    assert 2 == json.loads((tmp_path / "bundle" / "bundle.json").read_text())["schema"]
 
 
 @pytest.mark.parametrize("score_name", exits.SCORES)

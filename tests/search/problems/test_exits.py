@@ -15,7 +15,7 @@ from hwbench.store import Result, Store
 from hwbench.table import LatencyTable
 from models.space import load_space
 from search import task
-from search.found import Found
+from search.found import Found, choice
 from search.front import Front, Promise
 from search.objective import static
 from search.problems import exits
@@ -272,7 +272,30 @@ def test_another_router_asks_another_score_and_the_default_keeps_its_key(options
     assert "score" not in default.args
     assert entropy.args["score"] == "entropy"
     with pytest.raises(ValueError, match="router"):
-        opened(options, router="patience")
+        opened(options, router="certainty")
+
+
+def test_patience_asks_for_no_score_of_its_own_and_one_number_for_all_exits(
+    options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    """Its answers are those of the default, so a run of the one knows what the other computed."""
+    genes = DIGITS.largest()
+    default, problem = opened(options), opened(options, router="patience", levels=3)
+    (asked,) = problem.tasks(genes[None], exits=True)
+    assert default.tasks(genes[None], exits=True)[0].key == asked.key
+    result = answers(problem, genes, rng)
+    cascade = problem.cascade(genes, result)
+    exits_there = len(problem.positions(genes))
+    assert cascade.patience and not default.cascade(genes, result).patience
+    np.testing.assert_array_equal(cascade.levels, np.arange(1, exits_there + 1)[:, None] * np.ones(exits_there + 1))
+    placed = np.isin(np.arange(cascade.stages), [1, 3, 4])
+    design = problem.design(genes, asked, cascade, placed, np.full(cascade.stages, 1, np.uint8), np.array([1]))
+    assert [(s.router, s.threshold) for s in design.stages] == [("patience", 2.0)] * 3 + [("patience", None)]
+    (found, level, _) = choice(cascade, result.arrays["positions"].tolist(), design)
+    np.testing.assert_array_equal(np.append(placed[:-1], True), found)
+    assert {1} == set(level[placed].tolist())
+    none = problem.cascade(genes, answers(problem, genes, rng, with_exits=False))
+    assert (1, 1) == (none.stages, none.level_count)
 
 
 def test_a_report_finds_the_choice_of_a_design_again(

@@ -15,7 +15,7 @@ from hwbench.store import Json
 from search.cascade import Cascade, quantile_levels
 from search.front import nondominated
 from search.task import Task, run
-from search.tasks.inner import Change, Choices, clock_axes
+from search.tasks.inner import Canonical, Change, Choices, Patient, clock_axes
 
 SETTING = Setting(unit="cpu", precision="fp32")
 
@@ -37,6 +37,12 @@ def cascade(rng: np.random.Generator, stages: int = 4, levels: int = 3, points: 
         evidence={"latency_ms": MEASURED, "energy_mj": MEASURED, "size_bytes": DECLARED},
         resident={"size_bytes": np.append(np.full(stages - 1, 10), 1000)},
     )
+
+
+def patient(rng: np.random.Generator, exits: int = 4, points: int = 2) -> Cascade:
+    """The same, with exits in a row that agree; patience from 1 to the number of exits."""
+    levels = np.repeat(np.arange(1, max(exits, 1) + 1)[:, None], exits + 1, axis=1)
+    return replace(cascade(rng, stages=exits + 1, points=points), patience=True, levels=levels)
 
 
 def task(of: Cascade, **args: Json | list[str] | int) -> Task:
@@ -174,3 +180,64 @@ def test_at_most_so_many_exits(rng: np.random.Generator) -> None:
     free, limited = (run(task(one, limits=limits)).arrays["placed"][:, :-1] for limits in ({}, {"exits": 1.0}))
     assert free.sum(axis=1).max() > 1
     assert limited.sum(axis=1).max() == 1
+
+
+def every_patient(one: Cascade) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All placements × patiences × points, in the arguments of `evaluate`; also those that can leave nowhere."""
+    exits, points = one.stages - 1, one.points
+    every = np.array(list(itertools.product(*[(0, 1)] * exits, range(one.level_count), range(points))))
+    placed = np.c_[every[:, :exits] == 1, np.ones(len(every), bool)]
+    return placed, np.repeat(every[:, exits, None], exits + 1, axis=1), every[:, -1:]
+
+
+def test_with_patience_the_front_is_the_one_that_enumeration_finds(rng: np.random.Generator) -> None:
+    """2⁴ placements × 4 patiences × 2 points: no value is missed for a genome that was made canonical."""
+    one = patient(rng)
+    outcome = one.evaluate(*every_patient(one))
+    costs = np.c_[-outcome.accuracy, outcome.metrics["latency_ms"]]
+    best = costs[nondominated(costs)]
+    found = run(task(one, generations=15)).arrays
+    np.testing.assert_array_equal(np.unique(best * (-1, 1), axis=0), np.unique(found["values"], axis=0))
+    assert len(set(found["level"].max(axis=1).tolist())) > 1
+    again = one.evaluate(found["placed"], found["level"], found["point"])
+    np.testing.assert_array_equal(again.accuracy, found["accuracy"])
+
+
+def test_more_patience_than_exits_means_as_many_as_there_are(rng: np.random.Generator) -> None:
+    """Such a genome could leave nowhere; it takes the one form of what it means, and what is canonical stays."""
+    choices = Patient(patient(rng), (), ())
+    given = [[1, 0, 1, 0, 3, 1], [0, 0, 0, 0, 2, 0], [1, 1, 1, 1, 3, 0], [1, 1, 1, 0, 0, 1]]
+    genes = choices.canonical(np.array(given))
+    assert genes.tolist() == [[1, 0, 1, 0, 1, 1], [0, 0, 0, 0, 0, 0], *given[2:]]
+    placed, level, _ = choices.decode(genes)
+    # At the last exit a run can be as long as there are exits, so every patience may be reached.
+    assert (choices.cascade.threshold(0, int(level[0, 0])), placed[0].sum()) == (2.0, 3)
+    np.testing.assert_array_equal(genes, choices.canonical(genes))
+    first = choices.first(200, rng)
+    np.testing.assert_array_equal(first, choices.canonical(first))
+    np.testing.assert_array_equal(choices.decode(first)[0][:5, :-1], np.eye(5, 4, k=-1, dtype=bool))
+    children = Change()._do(choices, first, random_state=rng)
+    assert (children != choices.canonical(children)).any()
+    np.testing.assert_array_equal(choices.canonical(children), Canonical()._do(choices, children))
+
+
+def test_an_exit_where_nobody_leaves_stays_where_it_ends_or_lengthens_runs(rng: np.random.Generator) -> None:
+    """With a patience of two nobody leaves at the first exit, and without it others would leave elsewhere."""
+    one = patient(rng, exits=6, points=1)
+    arrays = run(task(one, objectives=["accuracy", "latency_ms", "size_bytes"])).arrays
+    waits = arrays["level"].max(axis=1) > 0
+    placed, coverage = arrays["placed"][:, :-1], arrays["coverage"][:, :-1]
+    assert waits.any()
+    first = placed.argmax(axis=1)
+    assert (coverage[waits, first[waits]] == 0).all()
+    # Behind the last exit that is left there is none: it would only cost.
+    last = 5 - placed[:, ::-1].argmax(axis=1)
+    exits = placed.any(axis=1)
+    assert (coverage[exits, last[exits]] > 0).all()
+
+
+def test_with_patience_a_backbone_with_one_exit_or_none_can_be_searched(rng: np.random.Generator) -> None:
+    """One exit: all leave there, or it is not placed."""
+    none = run(task(patient(rng, exits=0, points=1))).arrays
+    assert none["placed"].tolist() == [[True]]
+    assert len(run(task(patient(rng, exits=1, points=1))).arrays["placed"]) == 2
