@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,21 +66,32 @@ def test_killed_at_every_batch_it_ends_with_the_same_files(
     assert whole == files(folder)
 
 
-def test_killed_at_any_time_it_ends_with_the_same_files(whole: dict[str, str], outside: Path, tmp_path: Path) -> None:
-    """With two workers, whose processes die with it."""
+def kept(folder: Path) -> int:
+    """How many results the store of a running search holds; nothing before it is made."""
+    try:
+        with closing(sqlite3.connect(f"file:{folder / 'store.sqlite'}?mode=ro", uri=True)) as database:
+            return int(database.execute("SELECT COUNT(*) FROM facts").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+@pytest.mark.parametrize("name", ["nested", "screened", "evolution"])
+def test_killed_at_any_time_it_ends_with_the_same_files(name: str, outside: Path, tmp_path: Path) -> None:
+    """With two workers, whose processes die with it; each time somewhere after a new result."""
+    main(tmp_path / "whole", 0, name=name)
     folder = tmp_path / "killed"
-    delays = random.Random(1)
-    ends = []
-    for _ in range(4):
-        running = program(outside, folder, 2, -1, 50)
-        while running.poll() is None and not (folder / "store.sqlite").exists():
+    delays = random.Random(name)
+    for _ in range(2):
+        before = kept(folder)
+        running = program(outside, folder, 2, -1, 50, name)
+        while running.poll() is None and kept(folder) == before:
             time.sleep(0.01)
-        time.sleep(delays.uniform(0.3, 0.8))
+        time.sleep(delays.uniform(0.0, 0.3))
         running.kill()
-        ends.append(running.wait())
-    assert -signal.SIGKILL == ends[0]
-    assert 0 == program(outside, folder, 2).wait()
-    assert whole == files(folder)
+        assert -signal.SIGKILL == running.wait()
+        assert not (folder / "designs.json").exists()
+    assert 0 == program(outside, folder, 2, -1, 0, name).wait()
+    assert files(tmp_path / "whole") == files(folder)
 
 
 @pytest.mark.parametrize("name", ["screened", "evolution"])
