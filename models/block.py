@@ -1,7 +1,7 @@
-"""The blocks of MobileNetV3-like networks: what runs, its key, and the elements that it reads, weighs and writes.
+"""The blocks of MobileNetV3-like networks and FBNet: what runs, its key, and what it reads, weighs and writes.
 
 Counted by hand, without torch, so that a roofline, MACs and the missing rows of a table need none; tests hold the
-counts against the modules that `models.families.mobilenetv3` builds.
+counts against the modules that `models.families` build.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from pydantic import ConfigDict
 
 from hwbench.workload import Op
 from models.operations import Shape as Shape
-from models.operations import activation, add, conv, depthwise, linear, pool, squeeze_excite
+from models.operations import activation, add, conv, depthwise, linear, pool, shuffle, squeeze_excite
 from models.operations import resize as enlarge
 
 _REDUCTION = 4  # squeeze-and-excitation: a quarter of the expanded channels, MobileNetV3 §5.3
 _DIVISOR = 8  # channels inside a layer are multiples of 8, as in MobileNetV2 and V3
+_RESIDUAL = ("mbconv", "inverted", "inverted_g2")
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -26,7 +27,8 @@ class Block:
     """One group of operations that is measured alone.
 
     key: what runs (kind, shapes, kernel, stride, activation), human-readable; never weights.
-    kind: `stem`, `mbconv`, `tail` or `head` (an exit); in_shape, out_shape: (C, H, W) of one sample.
+    kind: `stem`, `mbconv`, `inverted`, `inverted_g2` (1×1 convolutions in two groups), `reduce`, `tail` or `head` (an
+    exit); in_shape, out_shape: (C, H, W) of one sample.
     ops: counts at batch 1, batch normalisation folded; params: trainable elements of the module, not folded.
     The rest is what a family builds it from: hidden = channels inside (after expansion, before pooling),
     squeeze = channels of the squeeze-and-excitation bottleneck, last = features between pooling and classifier,
@@ -59,7 +61,7 @@ class Block:
     @property
     def residual(self) -> bool:
         """Whether the input is added to the output as it is."""
-        return self.kind == "mbconv" and self.stride == 1 and self.in_shape == self.out_shape
+        return self.kind in _RESIDUAL and self.stride == 1 and self.in_shape == self.out_shape
 
     @property
     def peak_activation_count(self) -> int:
@@ -148,6 +150,53 @@ def mbconv_block(
         hidden=hidden,
         squeeze=bottleneck,
         shortcut=shortcut,
+        act=act,
+    )
+
+
+def inverted_block(
+    shape: Shape, width: int, *, kernel: int, expand: int, stride: int, groups: int, act: str = "relu"
+) -> Block:
+    """FBNet's candidate: 1×1 (also where nothing expands), depthwise k×k, 1×1; plus the input where it fits.
+
+    groups: of both 1×1 convolutions, 1 or 2; the channels of two are shuffled behind the first.
+    """
+    channels, side, _ = shape
+    hidden = channels * expand
+    inner, wide = (hidden, side, side), (hidden, *strided(side, stride))
+    out = (width, *wide[1:])
+    ops = [conv(shape, inner, 1, groups), activation(inner)]
+    if groups > 1:
+        ops.append(shuffle(inner))
+    ops += [depthwise(inner, wide, kernel), activation(wide), conv(wide, out, 1, groups)]
+    if stride == 1 and shape == out:
+        ops.append(add(out))
+    return Block(
+        key=f"inverted-{_text(shape)}-{_text(out)}-k{kernel}-e{expand}-g{groups}-s{stride}-{act}",
+        kind="inverted" if groups == 1 else f"inverted_g{groups}",
+        in_shape=shape,
+        out_shape=out,
+        ops=tuple(ops),
+        params=hidden * (channels + width) // groups + 2 * hidden + 2 * width + hidden * (kernel**2 + 2),
+        kernel=kernel,
+        stride=stride,
+        expand=expand,
+        hidden=hidden,
+        act=act,
+    )
+
+
+def reduce_block(shape: Shape, width: int, *, stride: int, act: str = "relu") -> Block:
+    """One 1×1 convolution: what is left of a layer that is skipped, but changes the shape."""
+    out = (width, *strided(shape[1], stride))
+    return Block(
+        key=f"reduce-{_text(shape)}-{_text(out)}-s{stride}-{act}",
+        kind="reduce",
+        in_shape=shape,
+        out_shape=out,
+        ops=(conv(shape, out, 1), activation(out)),
+        params=_convolution(shape[0], width, 1),
+        stride=stride,
         act=act,
     )
 

@@ -12,9 +12,9 @@ from hwbench.workload import Op
 Shape = tuple[int, int, int]
 
 
-def conv(shape: Shape, out: Shape, kernel: int) -> Op:
-    """A dense convolution with bias."""
-    weights = shape[0] * out[0] * kernel**2
+def conv(shape: Shape, out: Shape, kernel: int, groups: int = 1) -> Op:
+    """A convolution with bias, dense inside each of its groups of channels."""
+    weights = shape[0] * out[0] * kernel**2 // groups
     macs = weights * out[1] * out[2]
     return Op(kind="conv", macs=macs, weight_count=weights + out[0], read_count=size(shape), write_count=size(out))
 
@@ -54,6 +54,11 @@ def pool(shape: Shape, out: Shape) -> Op:
 def add(shape: Shape) -> Op:
     """Two tensors of a shape."""
     return Op(kind="add", macs=0, weight_count=0, read_count=2 * size(shape), write_count=size(shape))
+
+
+def shuffle(shape: Shape) -> Op:
+    """Channels in another order."""
+    return Op(kind="shuffle", macs=0, weight_count=0, read_count=size(shape), write_count=size(shape))
 
 
 def resize(shape: Shape, out: Shape) -> Op:
