@@ -15,6 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from hwbench import provenance
+
 # The version of pytest-benchmark whose fields these are.
 _SCHEMA = "5.3.1"
 # Tells our files from those of pytest-benchmark, whose rounds are no sessions.
@@ -35,8 +37,12 @@ class Benchmark:
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write(file: Path, benchmarks: Sequence[Benchmark]) -> None:
-    """Write the file in one step; benchmarks without a session are left out."""
+def write(file: Path, benchmarks: Sequence[Benchmark], root: Path | None = None) -> None:
+    """Write the file in one step; benchmarks without a session are left out.
+
+    root: a folder in the checkout whose commit the file names; None = no commit.
+    """
+    checkout = None if root is None else provenance.checkout(root)
     text = {
         "machine_info": {
             "node": "",
@@ -46,9 +52,9 @@ def write(file: Path, benchmarks: Sequence[Benchmark]) -> None:
             "python_version": platform.python_version(),
             "system": platform.system(),
             "release": platform.release(),
-            "cpu": {},
+            "cpu": {"brand_raw": provenance.machine().get("machine.cpu", "")},
         },
-        "commit_info": {},
+        "commit_info": {} if checkout is None else {"id": checkout[0], "dirty": checkout[1]},
         "benchmarks": [_entry(benchmark) for benchmark in benchmarks if benchmark.seconds],
         "datetime": datetime.now(timezone.utc).isoformat(),
         "version": _SCHEMA,

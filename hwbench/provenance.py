@@ -37,14 +37,20 @@ def provenance(argv: Sequence[str] | None = None) -> dict[str, str]:
 def commit() -> str | None:
     """The checkout's commit, with `+changes` when tracked files differ from it; None when installed without git."""
     folder = Path(__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
+    found = checkout(folder) if (folder / ".git").exists() else None
+    if found is None:
         return None
+    head, changed = found
+    return f"{head[:12]}+changes" if changed else head[:12]
+
+
+def checkout(folder: Path) -> tuple[str, bool] | None:
+    """The commit of the checkout that a folder lies in, and whether tracked files differ from it; None without git."""
     try:
-        head = _git(folder, "rev-parse", "--short=12", "HEAD")
-        changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+        head = _git(folder, "rev-parse", "HEAD")
+        return head, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return None
-    return f"{head}+changes" if changed else head
 
 
 def command_line(argv: Sequence[str]) -> str:

@@ -1,5 +1,7 @@
 """A gate inside pytest: `hwbench_gate(model)` measures a network in fresh sessions, and fails when it got slower.
 
+What a test times itself `hwbench_seconds(seconds)` keeps; a run of pytest is one session of it for `hwbench gate`.
+
     @pytest.mark.hwbench(target="rpi5", table="latency_tables/rpi5/onnxruntime-net.csv", max_slowdown=0.03)
     def test_net_is_as_fast_as_it_was(hwbench_gate):
         hwbench_gate("net.onnx")
@@ -10,7 +12,9 @@ pytest loads this in every project where hwbench is installed: nothing heavy is 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -36,6 +40,16 @@ class HwbenchGate(Protocol):
         """
 
 
+class HwbenchSeconds(Protocol):
+    """What the fixture `hwbench_seconds` gives a test."""
+
+    def __call__(self, seconds: float | Iterable[float], name: str = "") -> None:
+        """Keep what was timed for --hwbench-json: the median of all rounds, since they are of one process.
+
+        name: tells apart what one test times.  Raises ValueError for what is no duration.
+        """
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options, all of them named --hwbench-…"""
     group = parser.getgroup(_KEY, "hwbench: gates on the speed of neural networks")
@@ -55,13 +69,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write --hwbench-json."""
-    file = session.config.getoption("--hwbench-json")
-    if file:
+    """Write --hwbench-json; a worker of pytest-xdist hands what it has to the process that started it."""
+    config = session.config
+    file = config.getoption("--hwbench-json")
+    if file and hasattr(config, "workeroutput"):
+        config.workeroutput[_KEY] = config.stash[_MEASURED]
+    elif file:
         from hwbench import benchmark_json
 
-        told = [benchmark_json.Benchmark(**entry) for entry in session.config.stash[_MEASURED]]
-        benchmark_json.write(Path(file), told)
+        told = [benchmark_json.Benchmark(**entry) for entry in config.stash[_MEASURED]]
+        benchmark_json.write(Path(file), told, config.rootpath)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker of pytest-xdist measured; one that crashed tells nothing."""
+    node.config.stash[_MEASURED].extend(getattr(node, "workeroutput", {}).get(_KEY, ()))
 
 
 @pytest.fixture
@@ -99,6 +122,19 @@ def hwbench_gate(request: pytest.FixtureRequest) -> HwbenchGate:
     return ask
 
 
+@pytest.fixture
+def hwbench_seconds(request: pytest.FixtureRequest) -> HwbenchSeconds:
+    """Call it with what this test timed."""
+
+    def keep(seconds: float | Iterable[float], name: str = "") -> None:
+        rounds = [float(s) for s in (seconds if isinstance(seconds, Iterable) else [seconds])]
+        if not rounds or not all(0 < s < math.inf for s in rounds):
+            raise ValueError(f"{request.node.nodeid}: {seconds!r} are no seconds")
+        _keep(request, name, [statistics.median(rounds)], {"rounds": len(rounds)})
+
+    return keep
+
+
 def _question(base: str, new: str, said: Mapping[str, Any], target: str | None) -> Gate:
     """What the marker and the command line say, as a Gate."""
     from hwbench.gate import Gate
@@ -134,18 +170,31 @@ def _question(base: str, new: str, said: Mapping[str, Any], target: str | None) 
 
 
 def _remember(request: pytest.FixtureRequest, report: GateReport) -> None:
-    """Keep what was measured for --hwbench-json, and where; rows beyond a test's first have their key in the name."""
-    told = {"how": report.how} | ({} if report.place is None else dataclasses.asdict(report.place))
-    for at, row in enumerate(row for row in report.rows if row.new_sessions):
-        name = "" if at == 0 else f"[{row.block_key}]"
-        request.config.stash[_MEASURED].append(
-            {
-                "name": request.node.name + name,
-                "fullname": request.node.nodeid + name,
-                "seconds": [value / 1e3 for value in row.new_sessions],
-                "told": told | {"block_key": row.block_key, "setting": row.setting, "verdict": row.verdict},
-            }
-        )
+    """Keep what was measured for --hwbench-json, and where.
+
+    Of several rows each has its key in the name, and its setting where a key has several: the order of rows is that of
+    their verdicts, which may be another one in the next run.
+    """
+    place = {} if report.place is None else dataclasses.asdict(report.place)
+    keys = [row.block_key for row in report.rows]
+    for row in report.rows:
+        if row.new_sessions:
+            words = [row.block_key] if len(keys) > 1 else []
+            words += [row.setting] if keys.count(row.block_key) > 1 else []
+            told = {"how": report.how, "block_key": row.block_key, "setting": row.setting, "verdict": row.verdict}
+            _keep(request, ", ".join(words), [float(value) / 1e3 for value in row.new_sessions], place | told)
+
+
+def _keep(request: pytest.FixtureRequest, name: str, seconds: list[float], told: dict[str, Any]) -> None:
+    """Sessions of this test; a name that it used before gets a number."""
+    measured = request.config.stash[_MEASURED]
+    suffix = f"[{name}]" if name else ""
+    taken, at, mark = {entry["fullname"] for entry in measured}, 1, ""
+    while f"{request.node.nodeid}{suffix}{mark}" in taken:
+        at += 1
+        mark = f"#{at}"
+    names = {"name": f"{request.node.name}{suffix}{mark}", "fullname": f"{request.node.nodeid}{suffix}{mark}"}
+    measured.append({**names, "seconds": seconds, "told": told})
 
 
 _MEASURED: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()

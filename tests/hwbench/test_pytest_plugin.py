@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from hwbench import command
 from hwbench.benchmark_json import Benchmark, write
+from hwbench.cli import hwbench
+from hwbench.provenance import machine
 from tests.hwbench.test_gate import BASE, network, table
 
 QUICK = "sessions=4, max_sessions=4, window_s=0.005"
@@ -101,9 +104,65 @@ def test_two_networks_are_measured_and_written_for_pytest_benchmark(tmp_path: Pa
     assert 4 == entry["stats"]["rounds"] == len(entry["stats"]["data"])
     told = entry["extra_info"]
     # Two boards behind one host look alike in machine_info.
-    assert ("host", True) == (told["target"], told["runtime"].startswith("onnxruntime "))
+    assert ("host", True) == (told["target"], told["runtime"].startswith("ort "))
     assert told["board"] and "unknown" != told["board"]
     assert 1e-6 < entry["stats"]["median"] < 1
+
+
+TIMED = """
+import pytest
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_work(hwbench_seconds, slow):
+    hwbench_seconds([0.001 * slow, 0.003 * slow, 0.002 * slow])
+    hwbench_seconds(0.5, "other way")
+"""
+
+
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "xdist"])
+def test_what_a_test_times_itself_is_a_session(tmp_path: Path, workers: tuple[str, ...]) -> None:
+    """The median of its rounds, by name; workers of pytest-xdist hand theirs over."""
+    (tmp_path / "test_net.py").write_text(TIMED)
+    done = pytest_run(tmp_path, "--hwbench-json", "told.json", *workers, plugins=("xdist.plugin",))
+    assert 0 == done.returncode, done.stdout + done.stderr
+    told = json.loads((tmp_path / "told.json").read_text())
+    seconds = {entry["fullname"]: entry["stats"]["data"] for entry in told["benchmarks"]}
+    assert {
+        "test_net.py::test_work[1]": [0.002],
+        "test_net.py::test_work[1][other way]": [0.5],
+        "test_net.py::test_work[2]": [0.004],
+        "test_net.py::test_work[2][other way]": [0.5],
+    } == seconds
+    assert told["machine_info"]["cpu"]["brand_raw"] == machine().get("machine.cpu", "")
+
+
+def test_two_commits_are_compared_by_runs_of_pytest(tmp_path: Path) -> None:
+    """Eight runs of each by turns, as the README says; a run that hands in the other commit's file is refused."""
+
+    def git(*words: str) -> None:
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    git("init", "-q")
+    (tmp_path / ".gitignore").write_text("*.json\n")
+    for commit, slow in (("base", 1.0), ("new", 1.05)):
+        (tmp_path / "test_net.py").write_text(
+            TIMED.replace("0.001", f"{0.001 * slow}").replace("0.002", f"{0.002 * slow}")
+        )
+        git("add", ".")
+        git("commit", "-qm", commit)
+        for at in range(3):
+            assert 0 == pytest_run(tmp_path, "--hwbench-json", f"{commit}-{at}.json").returncode
+    words = ("gate", f"{tmp_path}/base-*.json", f"{tmp_path}/new-*.json", "--sessions", "3")
+    assert 1 == command.run(hwbench, "hwbench", words)
+    assert 2 == command.run(hwbench, "hwbench", ("gate", f"{tmp_path}/*.json", words[2]))
+
+
+@pytest.mark.parametrize("seconds", ["[]", "0", "float('nan')", "[1, -1]"])
+def test_no_duration_is_refused(tmp_path: Path, seconds: str) -> None:
+    """A clock that was read wrongly."""
+    (tmp_path / "test_net.py").write_text(f"def test_work(hwbench_seconds):\n    hwbench_seconds({seconds})\n")
+    assert "are no seconds" in pytest_run(tmp_path).stdout
 
 
 def test_pytest_benchmark_compares_with_what_was_written(tmp_path: Path) -> None:
