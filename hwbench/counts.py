@@ -5,7 +5,7 @@ The coefficients are what a user can read and check; a network costs `base + Σ 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,14 +40,19 @@ def fit_counts(reading: Reading, measured: np.ndarray, scale: np.ndarray) -> Cou
 
 def counts_left_out(reading: Reading, measured: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """(n,) what is predicted for each network by a fit on nine tenths that it is not in."""
-    folds = np.random.default_rng(0).permutation(len(measured)) % _FOLDS
     seen = np.hstack([np.ones((len(measured), 1)), reading.counts])
     predicted = np.empty(len(measured))
-    for fold in range(_FOLDS):
-        out = folds == fold
+    for out in tenths(len(measured)):
         told = non_negative(seen[~out] / scale[~out, None], measured[~out] / scale[~out])
         predicted[out] = seen[out] @ told
     return predicted
+
+
+def tenths(count: int) -> Iterator[np.ndarray]:
+    """(count,) each, which networks are left out: every one once, the same ones in every run."""
+    folds = np.random.default_rng(0).permutation(count) % _FOLDS
+    for fold in range(min(_FOLDS, count)):
+        yield folds == fold
 
 
 def non_negative(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:

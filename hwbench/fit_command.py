@@ -75,10 +75,12 @@ def lines(written: Path, found: list[tuple[NetworkModel, Checked | None]]) -> It
                 f"  {tried.name} beside, left out: mape {before.mape:.2f} -> {after.mape:.2f} %, spearman "
                 f"{before.spearman:.4f} -> {after.spearman:.4f}: {'kept' if tried.kept else 'not kept, no clear gain'}"
             )
-        yield f"  counts alone, left out:    {_figures(model.counts_error)}"
+        few = model.error.n < MINIMUM_NETWORKS
+        what = "left out of choosing, too: " if few else "counts alone, left out:    "
+        yield f"  {what}{_figures(model.counts_error)}"
         if model.correction is not None:
             yield f"  with correction, left out: {_figures(model.error)}"
-        elif model.error.n < MINIMUM_NETWORKS:
+        elif few:
             yield f"  no correction: fewer than {MINIMUM_NETWORKS} networks cannot judge one"
         else:
             yield "  no correction: none predicted networks left out better"

@@ -35,6 +35,11 @@ class Judged:
             n=len(measured),
         )
 
+    @classmethod
+    def left_out(cls, predicted: np.ndarray, measured: np.ndarray) -> Judged:
+        """The same of networks left out, none predicted to cost less than the cheapest measured."""
+        return cls.of(np.maximum(predicted, measured.min()), measured)
+
 
 def kendall(first: np.ndarray, second: np.ndarray) -> float:
     """Kendall's tau-b; NaN where one side is constant. Takes the square of n, in parts."""
