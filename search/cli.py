@@ -516,9 +516,10 @@ def _search(opened: Run, problem: Problem, engine: Engine, as_json: bool, reuse:
     click.echo(summary.to_json() if as_json else summary.to_text())
     if not front.designs:
         limits = ", ".join(f"{metric} {limit:g}" for metric, limit in opened.config.constraints.items())
+        apart = summary.contradiction()
         raise Finding(
-            f"no design keeps the limits ({limits}), the nearest misses them by {summary.least_violation:.1%} in sum; "
-            "loosen them, or search longer: search extend"
+            f"no design keeps the limits ({limits}), the nearest misses them by {summary.least_violation:.1%} in sum"
+            f"{apart and f' ({apart})'}; loosen them, or search longer: search extend"
         )
 
 

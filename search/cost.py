@@ -111,6 +111,27 @@ class Costs:
         each = [self.network_at(genes, point) for point in range(len(self.settings))]
         return {m: np.stack([at[m] for at in each]) if m in self.addend else v for m, v in each[0].items()}
 
+    def least(self, metric: str) -> np.ndarray:
+        """(P,) what every design of the space costs at least, on average: where all leave at one exit, or at the end.
+
+        metric: of the table, or macs. A bound from below: each slot counts with its cheapest block, whatever others do.
+        """
+        addend, call, layout = self.addend[metric], self.call[metric], self.layout[metric]
+        found = []
+        spent = np.zeros(len(call))
+        heads = dict(zip(self.space.positions, self.space.heads, strict=True))
+        for place, slot in enumerate(self.space.slots):
+            # Index −1, nothing runs, reads the 0 that is appended.
+            spent = spent + slot.count * np.column_stack([addend, np.zeros(len(call))])[:, slot.block.ravel()].min(
+                axis=1
+            )
+            exits = np.unique(heads[place].block) if place in heads else np.empty(0, int)
+            if len(exits := exits[exits >= 0]):
+                features = np.array([math.prod(self.space.blocks[h].in_shape) for h in exits], dtype=np.float64)
+                asked = addend[:, exits] + np.multiply.outer(layout, features + 1)
+                found.append(spent + call + asked.min(axis=1))
+        return np.asarray(np.stack([*found, spent + call]).min(axis=0))
+
     def stages(self, genes: np.ndarray, positions: Sequence[int]) -> StageCosts:
         """One backbone (G,) cut behind the slots of these exit positions: S = len(positions) + 1 stages.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hwbench.target import SIMULATOR
@@ -16,6 +18,7 @@ class Summary:
 
     computed: seconds of all tasks, whenever and wherever they ran.  least_violation: of the limits, over all choices of
     all inner searches, relative; 0 = some choice keeps them, None = nothing was asked.
+    missed: the same of each limit alone and of each two, by their metrics; empty where an older version asked.
     """
 
     run: Run
@@ -24,21 +27,36 @@ class Summary:
     searched: int
     computed_s: float
     least_violation: float | None
+    missed: Mapping[str, float]
 
     @classmethod
     def of(cls, run: Run, front: Front) -> Summary:
         """Read the run's store."""
         facts = list(run.store.facts())
         inner = [f.key for f in facts if f.kind == "inner"]
-        missed = [r.values["least_violation"] for key in inner if (r := run.store.get(key))]
+        values = [r.values for key in inner if (r := run.store.get(key))]
+        missed: dict[str, float] = {}
+        for limits, least in (pair for told in values for pair in told.get("missed", {}).items()):
+            missed[limits] = min(least, missed.get(limits, math.inf))
         return cls(
             run=run,
             front=front,
             backbones=sum(f.args.get("exits") is False for f in facts),
             searched=len(inner),
             computed_s=sum(f.seconds or 0.0 for f in facts),
-            least_violation=min(missed, default=None),
+            least_violation=min((told["least_violation"] for told in values), default=None),
+            missed=missed,
         )
+
+    def contradiction(self) -> str:
+        """Which limits nothing met kept: one alone, else which two exclude each other; empty where that is unknown."""
+        limits = self.run.config.constraints
+        for metrics, least in sorted(self.missed.items(), key=lambda item: len(item[0].split())):
+            if least > 0:
+                said = [f"{name} {limits[name]:g}" for name in metrics.split()]
+                what = f"{said[0]} alone was" if len(said) == 1 else f"{' and '.join(said)} were never kept together,"
+                return f"{what} missed by {least:.1%} at least"
+        return ""
 
     def to_text(self) -> str:
         """Six lines, then what to do next."""

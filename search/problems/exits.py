@@ -24,6 +24,7 @@ from search import patience
 from search.cascade import Cascade, quantile_levels
 from search.cost import TABLE_METRICS, Costs
 from search.design import Design, Stage
+from search.limits import check
 from search.objective import SCORED, Constraint, Objective, by_metric, objectives
 from search.router import Router, score_of
 from search.score import Score
@@ -106,6 +107,7 @@ class Exits:
         if options.clocks == "default":
             self.costs = Costs.of(self.space, table, [settings[self.default_point]], needed)
             self.default_point = 0
+        check(self.constraints, self.costs)
         worst = {name: _MARGIN * float(values[0]) for name, values in self.static(largest).items()}
         worst |= {"accuracy": 0.0, "score": 0.0, "exits": len(self.space.positions) + 1.0}
         self.reference: tuple[float, ...] = tuple(worst[o.name] for o in self.objectives)

@@ -9,7 +9,8 @@ choices that no other evaluated choice beats and that keep every constraint, fro
 - values (n, M): the objectives in their own unit and sense, in the order asked,
 - coverage (n, S), accuracy (n,), oracle_accuracy (n,), and `metric.NAME` (n,) for each metric of the cascade.
 
-Values: evaluations, and least_violation: the smallest sum of violations met, above 0 only where n = 0.
+Values: evaluations; least_violation: the smallest sum of violations met, above 0 only where n = 0; and missed: by each
+limit's metric, and by each two such as `accuracy latency_ms`, the smallest violation of these alone.
 
 Accuracy is the deployable one, which a threshold on a score, or patience, reaches; the oracle's stands beside it.
 """
@@ -73,7 +74,11 @@ def run(task: Task, rng: np.random.Generator) -> Result:
     placed, level, point = choices.decode(genes)
     outcome = cascade.evaluate(placed, level, point)
     return Result(
-        values={"evaluations": choices.evaluations, "least_violation": choices.least_violation},
+        values={
+            "evaluations": choices.evaluations,
+            "least_violation": choices.least_violation,
+            "missed": choices.missed(),
+        },
         arrays={
             "placed": placed,
             "level": level,
@@ -102,6 +107,7 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         self.constraints = constraints
         self.evaluations = 0
         self.least_violation = np.inf
+        self._missed = np.full((len(constraints), len(constraints)), np.inf)
         self._exits = cascade.stages - 1
         self._axes = clock_axes(cascade.settings[0])
         upper = [*self._exit_genes(), *(size - 1 for size in self._axes)]
@@ -153,6 +159,13 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         values = np.stack([o.as_cost(costs[:, m]) for m, o in enumerate(self.objectives)], axis=1)
         return self._genes[order], values
 
+    def missed(self) -> dict[str, float]:
+        """The smallest violation met of each limit alone, and of each two of them together."""
+        names = [c.objective.name for c in self.constraints]
+        alone = {name: float(self._missed[c, c]) / 2 for c, name in enumerate(names)}
+        pairs = itertools.combinations(range(len(names)), 2)
+        return alone | {" ".join(sorted((names[c], names[d]))): float(self._missed[c, d]) for c, d in pairs}
+
     def prune(self) -> None:
         """Take away the exits of the archive that change nothing: each costs its head, and chance alone drops it."""
         placed, level, point = self.decode(self._genes)
@@ -185,6 +198,7 @@ class Choices(Problem):  # type: ignore[misc]  # pymoo has no types
         total = violation.sum(axis=1)
         self.evaluations += len(genes)
         self.least_violation = min(self.least_violation, float(total.min()))
+        self._missed = np.minimum(self._missed, (violation[:, :, None] + violation[:, None]).min(axis=0))
         self._archive(genes[total == 0], costs[total == 0])
         out["F"], out["G"] = costs, violation
 

@@ -116,9 +116,20 @@ def test_a_finished_run_is_not_searched_again(
 
 
 def test_an_unkeepable_limit_is_a_finding(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1, and how far the nearest choice is from it."""
-    assert 1 == search(*ready, "--max-latency-ms", "0.0001")
-    assert "no design keeps the limits (latency_ms 0.0001), the nearest misses them by" in capsys.readouterr().err
+    """Exit code 1, how far the nearest choice is from it, and which limits did not go together."""
+    assert 1 == search(*ready, "--min-accuracy", "0.99", "--max-exits", "2")
+    said = capsys.readouterr().err
+    assert "no design keeps the limits (accuracy 0.99, exits 2), the nearest misses them by" in said
+    assert "in sum (accuracy 0.99 alone was missed by" in said
+
+
+def test_a_limit_that_the_table_excludes_is_refused_at_once(
+    ready: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, nothing left behind."""
+    assert 2 == search(*ready, "--max-latency-ms", "0.0001")
+    assert "latency_ms of at most 0.0001 cannot be" in line(capsys)
+    assert not Path("runs").exists()
 
 
 def test_kept_limits_are_kept_by_every_design(ready: list[str], capsys: pytest.CaptureFixture[str]) -> None:

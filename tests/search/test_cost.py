@@ -42,6 +42,23 @@ def test_a_network_costs_what_the_table_predicts_of_its_parts(digits: Space, rng
     np.testing.assert_array_equal(network["macs"][0], digits.macs(genes))
 
 
+def test_nothing_costs_less_than_the_least(digits: Space, rng: np.random.Generator) -> None:
+    """Neither whole networks nor leaving at any one exit; and a space of one network costs just that."""
+    costs = Costs.of(digits, table(digits, (SLOW, FAST)), (SLOW, FAST), ["latency_ms", "energy_mj"])
+    for metric in ("latency_ms", "energy_mj", "macs"):
+        least = costs.least(metric)
+        genes = np.concatenate([digits.sample(GENES, rng), digits.smallest()[None]])
+        assert (costs.network(genes)[metric] > least[:, None]).all()
+        for one in genes:
+            for position in np.flatnonzero(digits.head_ids(one[None])[0] >= 0).tolist():
+                stages = costs.stages(one, [position])
+                assert (stages.step[metric][:, 0] + stages.ask[metric][:, 0] >= least).all()
+    slots = tuple(Slot(genes=(), block=s.block.ravel()[-1]) for s in digits.slots)
+    single = Space(name="digits", genes=(), slots=slots, blocks=digits.blocks)
+    costs = Costs.of(single, table(digits, (SLOW, FAST)), (SLOW, FAST), ["latency_ms"])
+    np.testing.assert_allclose(costs.least("latency_ms"), costs.network(np.empty((1, 0), int))["latency_ms"][:, 0])
+
+
 def test_leaving_at_an_exit_costs_the_segments_up_to_it(digits: Space, rng: np.random.Generator) -> None:
     """Each placed exit ends a segment that is one call of blocks and head; exits that are not placed cost nothing."""
     priced = table(digits, (SLOW, FAST))

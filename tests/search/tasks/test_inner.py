@@ -103,6 +103,19 @@ def test_limits_that_nothing_keeps_give_an_empty_front_and_the_distance(rng: np.
     result = run(task(cascade(rng), limits={"size_bytes": 500.0}))
     assert len(result.arrays["values"]) == 0
     assert result.values["least_violation"] == 1.0
+    assert result.values["missed"] == {"size_bytes": 1.0}
+
+
+def test_limits_that_exclude_each_other_are_told_from_those_that_do_not(rng: np.random.Generator) -> None:
+    """Each alone is kept by some choice, two are kept together, two never are."""
+    one = cascade(rng, stages=6)
+    free = run(task(one)).arrays
+    cheap, sure = free["metric.latency_ms"].min(), free["accuracy"].max()
+    limits = {"latency_ms": float(cheap) * 1.01, "accuracy": float(sure) - 0.05, "size_bytes": 2000.0}
+    missed = run(task(one, limits=limits)).values["missed"]
+    assert [0.0] * 3 == [missed.pop(name) for name in limits]
+    assert missed["accuracy latency_ms"] > 0 == missed["accuracy size_bytes"]
+    assert 3 == len(missed)
 
 
 def test_the_first_population_holds_no_exit_and_each_single_exit(rng: np.random.Generator) -> None:
