@@ -26,6 +26,7 @@ from models.operations import Shape, activation, add, conv, linear, pool
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 _NONE, _SKIP, _CONV_1, _CONV_3, _POOL = range(len(OPS))
+_CONVOLUTIONS = (_CONV_1, _CONV_3)
 _CLASSES = (0, 1, 2, 2, 3)  # none, skip, convolution, pool
 _NAME = re.compile(r"\|(\w+)~0\|\+\|(\w+)~0\|(\w+)~1\|\+\|(\w+)~0\|(\w+)~1\|(\w+)~2\|")
 # The four ways from input to output, as indices of edges, and what may stand on them.
@@ -60,7 +61,7 @@ def decode(archs: Sequence[str]) -> Decoded:
     cells = [parse(a) for a in archs]
     return Decoded(
         readings=tuple(_reading(name, cells) for name in ("backward", "both_ways", "with_ends", "as_written")),
-        constant=np.array([3 not in _reached(c) for c in cells], dtype=bool),
+        constant=np.array([3 not in _reached(c) and not _ends(c) for c in cells], dtype=bool),
         signs=np.array([_signs(c) for c in cells], dtype=np.float64).reshape(len(cells), -1),
         function=_function([executed(c, "both_ways") for c in cells]),
     )
@@ -94,15 +95,32 @@ def _reading(name: str, cells: Sequence[Cell]) -> Reading:
 
 
 def _needed(cell: Cell, *, ends: bool = False) -> set[int]:
-    """Nodes that the output needs; with `ends` also those that nothing reads and one operation makes."""
-    ops, found = dict(zip(EDGES, cell, strict=True)), {3}
-    for node in (1, 2) if ends else ():
-        made = sum(ops[source, node] != _NONE for source in range(node))
-        if made == 1 and not any(ops[node, later] for later in range(node + 1, 4)):
-            found.add(node)
+    """Nodes that the output needs; with `ends` those instead that TensorFlow Lite executes.
+
+    There a constant output needs nothing, and a node that is a convolution's output and nothing else is executed though
+    nothing but zeros comes of it, as the zero is merged into the convolution's weights.
+    """
+    ops = dict(zip(EDGES, cell, strict=True))
+    found = _ends(cell) | ({3} if 3 in _reached(cell) else set()) if ends else {3}
     for node in (2, 1, 0):
         if any(ops[node, later] and later in found for later in range(node + 1, 4)):
             found.add(node)
+    return found
+
+
+def _ends(cell: Cell) -> set[int]:
+    """Nodes that nothing reads and that are the output of one convolution."""
+    ops = dict(zip(EDGES, cell, strict=True))
+    second = [(source, ops[source, 2]) for source in (0, 1) if ops[source, 2]]
+    if not ops[0, 1] and second and second[-1] == (1, _SKIP):
+        second.pop()  # of zeros
+    alone = {1: ops[0, 1] in _CONVOLUTIONS, 2: len(second) == 1 and second[0][1] in _CONVOLUTIONS}
+    found = set()
+    if not ops[2, 3] and (alone[2] or (second == [(1, _SKIP)] and alone[1] and not ops[1, 3])):
+        found.add(2)
+    # Where the node behind it is made of other things and thrown away, it goes with it.
+    if not ops[1, 2] and not ops[1, 3] and alone[1] and (ops[2, 3] or not second):
+        found.add(1)
     return found
 
 
