@@ -45,7 +45,8 @@ class Reading:
     """One way to read n architectures: runtimes differ in what they leave out.
 
     ops: names of what is executed.  counts: (n, len(ops)) how often each is.  places: (n, P) what stands in each place,
-    as a whole number; only equal or not matters.  traits: (n, F) what else tells, as counts of anything.
+    as a whole number, 0 = nothing; else only equal or not matters.  kinds: (n, P) the same more coarsely, where
+    operations of one kind behave alike; None = nothing is coarser.  traits: (n, F) what else tells, as counts.
     executed: what each network executes in elements and multiply-accumulates; None = this decoder does not say.
     """
 
@@ -54,6 +55,7 @@ class Reading:
     counts: np.ndarray
     places: np.ndarray
     traits: np.ndarray
+    kinds: np.ndarray | None = None
     executed: Executed | None = None
 
 
@@ -71,6 +73,10 @@ class Decoded:
     constant: np.ndarray
     signs: np.ndarray
     function: tuple[np.ndarray, ...]
+
+    def apart(self, reading: Reading) -> np.ndarray:
+        """(n,) networks of which nothing is executed in a reading, as their output is constant: all cost the same."""
+        return np.asarray(self.constant & ~reading.places.any(axis=1))
 
 
 Decode = Callable[[Sequence[str]], Decoded]

@@ -78,7 +78,7 @@ def fit_networks(networks: Networks, metric: str, sources: Sequence[Source] = ()
         tried, corrected = _correct(decoded, measured - counted, known.sizes, median)
         if known.off(counted + corrected) < CLEARLY * known.off(left_out):
             correction, left_out = tried, counted + corrected
-    constant, left_out = _constant(decoded, measured, left_out)
+    constant, left_out = _constant(decoded.apart(choice.reading), measured, left_out)
     runs, right = _runs(everything, ran)
     off = np.abs(left_out - measured) / size(left_out, median)
     model = NetworkModel(
@@ -160,9 +160,9 @@ def _correct(decoded: Decoded, rest: np.ndarray, size: np.ndarray, unit: float) 
     return Correction(kernels=kernels, process=process, unit=unit), process.left_out * unit
 
 
-def _constant(decoded: Decoded, measured: np.ndarray, left_out: np.ndarray) -> tuple[float | None, np.ndarray]:
-    """The median of constant networks, where it tells each of them better than the model does."""
-    which = np.flatnonzero(decoded.constant)
+def _constant(apart: np.ndarray, measured: np.ndarray, left_out: np.ndarray) -> tuple[float | None, np.ndarray]:
+    """The median of the networks that are apart (n,), where it tells each of them better than the model does."""
+    which = np.flatnonzero(apart)
     if len(which) < _ENOUGH_CONSTANT:
         return None, left_out
     others = np.array([np.median(np.delete(measured[which], i)) for i in range(len(which))])

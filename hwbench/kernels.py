@@ -1,7 +1,8 @@
 """How alike networks are, in many ways: the kernels among which the correction of `fit_networks` chooses.
 
 Of each reading: how many places agree (each place adds its cost), its third power and exponential (places that matter
-together), and of its traits a linear and two smooth ones. Constants are a kernel, too.
+together), and of its traits a linear and two smooth ones. Of the first reading also in how many places the kind of
+operation agrees. Constants are a kernel, too.
 """
 
 from __future__ import annotations
@@ -69,13 +70,10 @@ class Kernels:
         shape = len(one.constant), len(other.constant)
         yield np.ones(shape)
         for mine, theirs in zip(one.readings, other.readings, strict=True):
-            agree = np.zeros(shape)
-            for place in range(mine.places.shape[1]):
-                agree += mine.places[:, place, None] == theirs.places[None, :, place]
-            agree /= max(mine.places.shape[1], 1)
-            yield agree
-            yield agree**3
-            yield np.exp(_FAR * (agree - 1))
+            yield from _agreeing(mine.places, theirs.places)
+        mine, theirs = one.readings[0], other.readings[0]
+        if mine.kinds is not None and theirs.kinds is not None:
+            yield from _agreeing(mine.kinds, theirs.kinds)
         for scale, mine_raw, theirs_raw in zip(self._scales, self._traits(one), self._traits(other), strict=True):
             a, b = scale(mine_raw), scale(theirs_raw)
             inner = a @ b.T
@@ -102,6 +100,7 @@ def part(networks: Decoded, which: np.ndarray | slice) -> Decoded:
                 counts=r.counts[which],
                 places=r.places[which],
                 traits=r.traits[which],
+                kinds=None if r.kinds is None else r.kinds[which],
                 executed=None if r.executed is None else r.executed.part(which),
             )
             for r in networks.readings
@@ -115,6 +114,17 @@ def part(networks: Decoded, which: np.ndarray | slice) -> Decoded:
 def batches(networks: Decoded) -> list[Decoded]:
     """All networks in parts that fit into memory."""
     return [part(networks, slice(i, i + _BATCH)) for i in range(0, len(networks.constant), _BATCH)]
+
+
+def _agreeing(one: np.ndarray, other: np.ndarray) -> Iterator[np.ndarray]:
+    """(m, n) share of places in which (m, P) and (n, P) agree, its third power and its exponential."""
+    agree = np.zeros((len(one), len(other)))
+    for place in range(one.shape[1]):
+        agree += one[:, place, None] == other[None, :, place]
+    agree /= max(one.shape[1], 1)
+    yield agree
+    yield agree**3
+    yield np.exp(_FAR * (agree - 1))
 
 
 def _indicators(places: np.ndarray, largest: int) -> np.ndarray:

@@ -74,7 +74,7 @@ class Tried:
 class NetworkModel:
     """One metric of one family on one board.
 
-    constant: cost of networks whose output does not depend on the input, where these are apart; None = they are not.
+    constant: cost of networks of which nothing is executed, where these are apart; None = they are not.
     runs: tells what can run; None = all that was tried did.  runs_right: share told right of networks left out.
     sources: models of other boards whose predictions are counted, too.  tried: what each that was given gained.
     counts_error, error: of the counts alone and of the model, on networks left out.  width: half of an interval over
@@ -123,7 +123,7 @@ class NetworkModel:
         value = self.counts.predict(reading)
         if self.correction is not None:
             value = value + self.correction(networks)
-        return value if self.constant is None else np.where(networks.constant, self.constant, value)
+        return value if self.constant is None else np.where(networks.apart(reading), self.constant, value)
 
 
 def size(value: np.ndarray, median: float) -> np.ndarray:

@@ -42,7 +42,7 @@ def decode(archs: Sequence[str]) -> Decoded:
         name="layers",
         ops=tuple(f"layer{layer}_{c}" for layer in range(LAYERS) for c in CANDIDATES[:_SKIP]),
         counts=counts.astype(np.float64),
-        places=places,
+        places=(places + 1) % len(CANDIDATES),  # of which 0 is nothing
         traits=np.stack([(places == c).sum(1) for c in range(_SKIP)], axis=1).astype(np.float64),
     )
     return Decoded(

@@ -3,9 +3,9 @@
 A network is a stem, three stages of five equal cells with a residual block between stages, and a classifier; its name
 is the cell, `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|…|`. Edges are (source, node). Runtimes differ in what of a cell
 they execute, hence four readings: `as_written` all of it, the zeros of `none` too; `backward` what the output needs,
-constants included; `both_ways` what the output needs and the input reaches; `with_ends` what the output needs, and dead
-ends of a single operation, which published latencies of TFLite contain (those of a sum they do not). A node whose only
-input is a skip is its source.
+constants included; `both_ways` what the output needs and the input reaches; `with_ends` what published latencies of
+TensorFlow Lite contain: a constant output costs nothing, but a convolution that only a `none` reads is executed, as if
+its weights were multiplied by zero; a sum or a pool there is not. A node whose only input is a skip is its source.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def decode(archs: Sequence[str]) -> Decoded:
     cells = [parse(a) for a in archs]
     return Decoded(
         readings=tuple(_reading(name, cells) for name in ("backward", "both_ways", "with_ends", "as_written")),
-        constant=np.array([3 not in _reached(c) and not _ends(c) for c in cells], dtype=bool),
+        constant=np.array([3 not in _reached(c) for c in cells], dtype=bool),
         signs=np.array([_signs(c) for c in cells], dtype=np.float64).reshape(len(cells), -1),
         function=_function([executed(c, "both_ways") for c in cells]),
     )
@@ -81,6 +81,7 @@ def executed(cell: Cell, reading: str) -> Cell:
 def _reading(name: str, cells: Sequence[Cell]) -> Reading:
     left = [executed(c, name) for c in cells]
     additions = [_additions(c) for c in left]
+    places = np.array(left, dtype=np.int64).reshape(len(cells), -1)
     # PyTorch multiplies by zero for each `none` that stands there; only of a cell as written are they not left out.
     ops = range(0 if name == "as_written" else 1, len(OPS))
     counts = [[*(c.count(op) for op in ops), add] for c, add in zip(left, additions, strict=True)]
@@ -88,18 +89,15 @@ def _reading(name: str, cells: Sequence[Cell]) -> Reading:
         name=name,
         ops=(*(OPS[op] for op in ops), "addition"),
         counts=np.array(counts, dtype=np.float64).reshape(len(cells), -1),
-        places=np.array(left, dtype=np.int64).reshape(len(cells), -1),
+        places=places,
+        kinds=np.array(_CLASSES)[places],
         traits=np.array([_traits(c) for c in left], dtype=np.float64).reshape(len(cells), -1),
         executed=_executed(left),
     )
 
 
 def _needed(cell: Cell, *, ends: bool = False) -> set[int]:
-    """Nodes that the output needs; with `ends` those instead that TensorFlow Lite executes.
-
-    There a constant output needs nothing, and a node that is a convolution's output and nothing else is executed though
-    nothing but zeros comes of it, as the zero is merged into the convolution's weights.
-    """
+    """Nodes that the output needs; with `ends` those that TensorFlow Lite executes."""
     ops = dict(zip(EDGES, cell, strict=True))
     found = _ends(cell) | ({3} if 3 in _reached(cell) else set()) if ends else {3}
     for node in (2, 1, 0):
@@ -109,19 +107,24 @@ def _needed(cell: Cell, *, ends: bool = False) -> set[int]:
 
 
 def _ends(cell: Cell) -> set[int]:
-    """Nodes that nothing reads and that are the output of one convolution."""
+    """Nodes that are the output of one convolution, and that nothing reads.
+
+    Found in the latencies of a Raspberry Pi 4, and the same on a Pixel 3: these convolutions take their full time, all
+    else that is thrown away takes none.
+    """
     ops = dict(zip(EDGES, cell, strict=True))
     second = [(source, ops[source, 2]) for source in (0, 1) if ops[source, 2]]
-    if not ops[0, 1] and second and second[-1] == (1, _SKIP):
-        second.pop()  # of zeros
-    alone = {1: ops[0, 1] in _CONVOLUTIONS, 2: len(second) == 1 and second[0][1] in _CONVOLUTIONS}
-    found = set()
-    if not ops[2, 3] and (alone[2] or (second == [(1, _SKIP)] and alone[1] and not ops[1, 3])):
-        found.add(2)
-    # Where the node behind it is made of other things and thrown away, it goes with it.
-    if not ops[1, 2] and not ops[1, 3] and alone[1] and (ops[2, 3] or not second):
-        found.add(1)
-    return found
+    if not ops[0, 1] and (1, _SKIP) in second:
+        second.remove((1, _SKIP))  # of zeros
+    convolved = ops[0, 1] in _CONVOLUTIONS
+    thrown = convolved and not ops[1, 2] and not ops[1, 3]
+    if ops[2, 3] or not second:
+        return {1} if thrown else set()
+    # With two nodes that nothing reads, zeros of the first are added to the second, which is a sum then.
+    if len(second) > 1 or thrown:
+        return set()
+    ((source, op),) = second
+    return {2} if op in _CONVOLUTIONS or (source == 1 and op == _SKIP and convolved and not ops[1, 3]) else set()
 
 
 def _reached(cell: Cell) -> set[int]:

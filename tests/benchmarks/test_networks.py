@@ -3,8 +3,6 @@
 NAS-Bench-201 and FBNet networks of HW-NAS-Bench, HELP and OneProxy (all MIT). Name the folder that holds `hwnasbench/`,
 `help/` and `oneproxy/` in HWBENCH_PUBLISHED_DATA; without it these are skipped. Beside each figure stand a ridge on the
 operations of each edge that reach the output, with the same networks to learn from, and the rank of FLOPs.
-
-A rank of .985 on TX2 latency is just missed with 300 networks (.9847), and so is .98 on a Raspberry Pi 4 with 3,000.
 """
 
 from __future__ import annotations
@@ -37,8 +35,8 @@ class Board:
 
 
 BOARDS = {
-    "Raspberry Pi 4": Board(file="hw", column="raspi4_latency_ms", rank=0.970, within=0.66),
-    "Pixel 3": Board(file="hw", column="pixel3_latency_ms", rank=0.964, within=0.71),
+    "Raspberry Pi 4": Board(file="hw", column="raspi4_latency_ms", rank=0.984, within=0.70),
+    "Pixel 3": Board(file="hw", column="pixel3_latency_ms", rank=0.983, within=0.73),
     "Jetson TX2": Board(file="hw", column="edgegpu_latency_ms", rank=0.984, within=0.93),
     "Jetson TX2, energy": Board(file="hw", column="edgegpu_energy_mj", rank=0.985, within=0.92),
     "Coral": Board(file="hw", column="edgetpu_latency_ms", rank=0.995, within=0.98),
@@ -136,7 +134,7 @@ def test_more_networks_tell_more(columns: dict[str, dict[str, np.ndarray]]) -> N
         print(f"\nRaspberry Pi 4, {told} networks: Spearman {rank:.4f}, within 10 % {within:.1%}", end="")
         ranks.append(rank)
     assert ranks[-1] > ranks[0]
-    assert ranks[-1] >= 0.978
+    assert ranks[-1] >= 0.985
 
 
 def test_published_sums_are_found_exactly() -> None:

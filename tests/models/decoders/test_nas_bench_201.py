@@ -39,11 +39,32 @@ def test_what_the_output_does_not_need_is_not_executed() -> None:
     assert cell == executed(cell, "as_written")
 
 
-def test_a_dead_end_of_one_operation_is_read_with_ends() -> None:
-    """One of a sum is not."""
-    one, two = (NONE, CONV_3, NONE, CONV_1, NONE, NONE), (SKIP, CONV_3, CONV_1, CONV_1, NONE, NONE)
-    assert one == executed(one, "with_ends")
-    assert executed(two, "backward") == executed(two, "with_ends") == (NONE, NONE, NONE, CONV_1, NONE, NONE)
+_PLAIN = (NONE, NONE, NONE, CONV_1, NONE, NONE)
+
+
+@pytest.mark.parametrize(
+    ("cell", "left"),
+    [
+        ((NONE, CONV_3, NONE, CONV_1, NONE, NONE), (NONE, CONV_3, NONE, CONV_1, NONE, NONE)),
+        ((CONV_3, NONE, CONV_1, CONV_1, NONE, NONE), (CONV_3, NONE, CONV_1, CONV_1, NONE, NONE)),
+        ((POOL, NONE, CONV_1, CONV_1, NONE, NONE), (POOL, NONE, CONV_1, CONV_1, NONE, NONE)),
+        ((CONV_3, NONE, SKIP, CONV_1, NONE, NONE), (CONV_3, NONE, SKIP, CONV_1, NONE, NONE)),
+        ((NONE, CONV_3, SKIP, CONV_1, NONE, NONE), (NONE, CONV_3, SKIP, CONV_1, NONE, NONE)),
+        ((POOL, CONV_3, NONE, CONV_1, NONE, NONE), (NONE, CONV_3, NONE, CONV_1, NONE, NONE)),
+        ((NONE, POOL, NONE, CONV_1, NONE, NONE), _PLAIN),
+        ((NONE, CONV_3, POOL, CONV_1, NONE, NONE), _PLAIN),
+        ((CONV_3, NONE, POOL, CONV_1, NONE, NONE), _PLAIN),
+        ((SKIP, CONV_3, CONV_1, CONV_1, NONE, NONE), _PLAIN),
+        ((CONV_3, CONV_3, NONE, CONV_1, NONE, NONE), _PLAIN),
+        ((CONV_3, POOL, NONE, CONV_1, NONE, NONE), _PLAIN),
+        # A constant output costs nothing, what is thrown away beside it does.
+        ((NONE, CONV_3, NONE, NONE, CONV_1, NONE), (NONE, CONV_3, NONE, NONE, NONE, NONE)),
+        ((NONE, NONE, NONE, NONE, CONV_1, NONE), (NONE, NONE, NONE, NONE, NONE, NONE)),
+    ],
+)
+def test_convolutions_that_nothing_reads_are_read_with_ends(cell: tuple[int, ...], left: tuple[int, ...]) -> None:
+    """Those that are all of a node; pools and sums there are not executed, nor what leads to them."""
+    assert left == executed(cell, "with_ends")
 
 
 def test_what_the_input_does_not_reach_is_executed_unless_read_both_ways() -> None:
