@@ -118,7 +118,7 @@ def _is_quantised(model: str) -> bool:
 _PI4, _XAVIER = "rpi4coral-fan.on-tflite-v2.4.1-ruy", "xavier-power.0-fan.cool-tflite-v2.5.0-ruy"
 BOARDS = {
     "Raspberry Pi 4, NAS-Bench-201": Board(
-        target="rpi4", unit="cpu", precision="fp32", sheet=(16, 4.5, 20, 4), pick=_hw("raspi4_latency_ms"), latency=12
+        target="rpi4", unit="cpu", precision="fp32", sheet=(16, 4.5, 20, 4), pick=_hw("raspi4_latency_ms"), latency=10
     ),
     "Raspberry Pi 4, MLPerf fp32": Board(
         target="rpi4",
@@ -190,7 +190,7 @@ BOARDS = {
         latency=5,
     ),
     "Pixel 3 CPU": Board(
-        target="android", unit="cpu", precision="fp32", sheet=(14, 10, 15, 3), pick=_hw("pixel3_latency_ms"), latency=12
+        target="android", unit="cpu", precision="fp32", sheet=(14, 10, 15, 3), pick=_hw("pixel3_latency_ms"), latency=10
     ),
     "Snapdragon 855 GPU": Board(
         target="android", unit="gpu", precision="fp16", sheet=(400, 14, 500, 15), pick=_one("sd855_gpu_ms"), latency=3

@@ -37,8 +37,8 @@ class Board:
 BOARDS = {
     "Raspberry Pi 4": Board(file="hw", column="raspi4_latency_ms", rank=0.984, within=0.70),
     "Pixel 3": Board(file="hw", column="pixel3_latency_ms", rank=0.983, within=0.73),
-    "Jetson TX2": Board(file="hw", column="edgegpu_latency_ms", rank=0.984, within=0.93),
-    "Jetson TX2, energy": Board(file="hw", column="edgegpu_energy_mj", rank=0.985, within=0.92),
+    "Jetson TX2": Board(file="hw", column="edgegpu_latency_ms", rank=0.985, within=0.94),
+    "Jetson TX2, energy": Board(file="hw", column="edgegpu_energy_mj", rank=0.985, within=0.93),
     "Coral": Board(file="hw", column="edgetpu_latency_ms", rank=0.995, within=0.98),
     "Jetson Nano": Board(file="one", column="jetson_nano_fp32_ms", rank=0.980, within=0.985),
 }
