@@ -44,7 +44,7 @@ imports: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
-	$(BIN)/python -m pytest tests/benchmarks
+	$(BIN)/python -m pytest --capture=no tests/benchmarks
 
 # Each table names the command that made it; what comes out is the same to the byte.
 tables: $(STAMP)

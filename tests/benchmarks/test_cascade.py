@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hwbench.evidence import MEASURED
+from hwbench.pytest_plugin import HwbenchSeconds
 from hwbench.setting import Setting
 from search.cascade import Cascade, quantile_levels
 from search.score import Score
@@ -87,7 +88,9 @@ def seconds(work: Callable[[], object], repeats: int = 5) -> float:
     return best
 
 
-def test_kernel_and_nsga2_against_a_plain_loop(capsys: pytest.CaptureFixture[str]) -> None:
+def test_kernel_and_nsga2_against_a_plain_loop(
+    capsys: pytest.CaptureFixture[str], hwbench_seconds: HwbenchSeconds
+) -> None:
     """Equal results at 11 times the plain loop's speed, and NSGA-II adds no more than a few loops would cost.
 
     Every candidate has a level for each exit and a point of the grid of 143.
@@ -119,6 +122,9 @@ def test_kernel_and_nsga2_against_a_plain_loop(capsys: pytest.CaptureFixture[str
     )
     score = len(placed) / seconds(lambda: scored.evaluate(placed, level, point))
     nsga2 = 5_000 / seconds(lambda: run(task), 3)
+    rates = {"plain loop": loop, "kernel": kernel, "batches of 100": batches, "all placed": dense, "score": score}
+    for name, each in {**rates, "NSGA-II": nsga2}.items():
+        hwbench_seconds(1 / each, name)
     with capsys.disabled():
         print(f"\ncascade, {SAMPLES} samples × {STAGES} stages, one core, {POINTS} operating points, evaluations/s:")
         print(f"  plain loop {loop:9,.0f}")

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import models
+from hwbench.pytest_plugin import HwbenchSeconds
 from models import datasets, supernet
 from models.export.onnx_format import to_onnx
 from models.export.spaces import network_runnable
@@ -24,7 +25,9 @@ from models.training.recalibrate import recalibrate
 CHECKPOINT = Path(models.__file__).parent / "checkpoints" / "digits.safetensors"
 
 
-def test_accuracy_and_cost_of_the_largest_and_the_smallest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_accuracy_and_cost_of_the_largest_and_the_smallest(
+    capsys: pytest.CaptureFixture[str], hwbench_seconds: HwbenchSeconds
+) -> None:
     """At least 96 % and 84 % of the test split; easy digits hardly need the large one, hard ones do: routing pays."""
     net, metadata = supernet.load(CHECKPOINT)
     space = net.space
@@ -39,6 +42,7 @@ def test_accuracy_and_cost_of_the_largest_and_the_smallest(capsys: pytest.Captur
         accuracy[name] = right.mean()
         easy[name], hard[name] = (right[rows].mean() for rows in (test.difficulty < 0.25, test.difficulty >= 0.75))
         latency_ms[name] = _latency_ms(to_onnx(network_runnable(space, genes, parts), torch.zeros(1, 1, 32, 32)))
+        hwbench_seconds(latency_ms[name] / 1e3, name)
     with capsys.disabled():
         print(f"\ndigits, seed {metadata['seed']}, trained in {metadata['cpu_seconds']} s of processor time")
         for name in accuracy:

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from hwbench.pytest_plugin import HwbenchSeconds
 from models.space import load_space
 from search import budgets
 from search.engine import Engine
@@ -46,7 +47,9 @@ def seconds(engine: Engine, problem: Problem) -> float:
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two workers need two cores")
-def test_two_ray_workers_are_worth_nearly_two(problem: Problem, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_ray_workers_are_worth_nearly_two(
+    problem: Problem, capsys: pytest.CaptureFixture[str], hwbench_seconds: HwbenchSeconds
+) -> None:
     """At least 1.7 times the evaluations, the better of two rounds each."""
     took: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(2):
@@ -54,6 +57,8 @@ def test_two_ray_workers_are_worth_nearly_two(problem: Problem, capsys: pytest.C
             with ray.open(ray.Options(workers=workers)) as engine:
                 each.append(seconds(engine, problem))
     one, two = (min(each) for each in took.values())
+    hwbench_seconds(one, "one worker")
+    hwbench_seconds(two, "two workers")
     with capsys.disabled():
         print(f"\n{TASKS} evaluations (exits trained), best of 2: one worker {one:.1f} s, two {two:.1f} s")
         print(f"two Ray workers against one: {one / two:.2f}x (asked: 1.7)")

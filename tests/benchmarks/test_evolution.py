@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from hwbench.pytest_plugin import HwbenchSeconds
 from models.space import Space, load_space
 from search.cost import Costs
 from search.evolve import Evolution, evolve
@@ -170,7 +171,7 @@ def job() -> Iterator[Job]:
         yield Job()
 
 
-def test_500_generations_of_100(job: Job) -> None:
+def test_500_generations_of_100(job: Job, hwbench_seconds: HwbenchSeconds) -> None:
     """Two seconds in all, and what is found is as good as or better than what the others find."""
     print(f"\n{GENERATIONS} × {POPULATION}, {SEEDS} seeds, one core; score: the predictor's, in normal scores")
     print(f"{'way':<34}{'s':>8}{'× ours':>8}{'best score of each seed':>30}")
@@ -184,6 +185,7 @@ def test_500_generations_of_100(job: Job) -> None:
             spent.append(time.process_time() - began)
             best[way].append(job.best(found))
         took[way] = float(np.median(spent))
+        hwbench_seconds(spent, way)
         told = "  ".join(f"{score:.4f}" for score in best[way])
         print(f"{way:<34}{took[way]:>8.2f}{took[way] / took[next(iter(WAYS))]:>8.1f}{told:>30}")
     mine = next(iter(WAYS))

@@ -11,6 +11,8 @@ import threading
 import time
 from pathlib import Path
 
+from hwbench.pytest_plugin import HwbenchSeconds
+
 MOST_S, MOST_BYTES = 20 * 60, 4 << 30
 DIFFERENCE = """\
 the work differs from the paper's 2 to 3 GPU days on 32 GPUs: backbones of 32 × 32 digits instead of CIFAR-100 at 192 to
@@ -36,7 +38,7 @@ def largest(pids: set[int], ended: threading.Event, found: list[int]) -> None:
             found[0] = max([found[0], *peak])
 
 
-def test_the_whole_budget_on_two_cores(tmp_path: Path) -> None:
+def test_the_whole_budget_on_two_cores(tmp_path: Path, hwbench_seconds: HwbenchSeconds) -> None:
     """448 backbones, 3,500 inner evaluations for each of the 70 that survive, training of their exits included."""
     words = ["run", "--objective", "energy", "--target", "jetson-tx2", "--simulate", "--budget", "paper-each", "--json"]
     began = time.monotonic()
@@ -53,6 +55,7 @@ def test_the_whole_budget_on_two_cores(tmp_path: Path) -> None:
     watching.join()
     peak = max(found[0], resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
     assert 0 == running.returncode
+    hwbench_seconds(seconds)
     said = json.loads(out)
     print(
         f"\n{said['backbones']} backbones, {said['inner_searches']} with exits and 3,500 inner evaluations each, on "

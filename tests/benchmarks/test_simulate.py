@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hwbench.pytest_plugin import HwbenchSeconds
 from hwbench.setting import grid_points
 from hwbench.table import LatencyTable
 from hwbench.target_file import find_target
@@ -30,7 +31,7 @@ def _cpu_s() -> float:
 
 
 def test_attentivenas_over_a_whole_grid_takes_a_minute_and_half_a_gigabyte(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], hwbench_seconds: HwbenchSeconds
 ) -> None:
     """One command, in a process of its own; then every operating point of the grid is answered for every block."""
     command = "sweep --target jetson-tx2 --simulate --unit gpu --precision fp16 --space attentivenas"
@@ -43,6 +44,7 @@ def test_attentivenas_over_a_whole_grid_takes_a_minute_and_half_a_gigabyte(
         capture_output=True,
     )
     wall_s, seconds = time.monotonic() - start, _cpu_s() - before
+    hwbench_seconds(seconds)
     memory_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
     table = LatencyTable.read(tmp_path / "jetson-tx2" / "roofline-attentivenas")
     with capsys.disabled():

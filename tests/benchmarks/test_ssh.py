@@ -17,6 +17,7 @@ from hwbench import agent_session
 from hwbench.board import open_board
 from hwbench.campaign import campaign
 from hwbench.links import local, ssh
+from hwbench.pytest_plugin import HwbenchSeconds
 from hwbench.session import WindowSpec
 from hwbench.store import Store
 from hwbench.target import Target
@@ -39,7 +40,9 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     return told
 
 
-def test_a_median_over_ssh_is_the_local_one(tmp_path: Path, sshd: Sshd, say: Callable[[str], None]) -> None:
+def test_a_median_over_ssh_is_the_local_one(
+    tmp_path: Path, sshd: Sshd, say: Callable[[str], None], hwbench_seconds: HwbenchSeconds
+) -> None:
     """Agent-timed median of 1 ms of work through sshd ÷ through the local link; rounds interleaved, their median."""
     file = one_millisecond(tmp_path)
     how = WindowSpec(min_runs=300, min_time_s=0.3)
@@ -59,6 +62,8 @@ def test_a_median_over_ssh_is_the_local_one(tmp_path: Path, sshd: Sshd, say: Cal
             there_ms.append(took[there])
             ratios.append(took[there] / took[here])
     ratio = float(np.median(ratios))
+    hwbench_seconds(np.array(there_ms) / 1e3, "over ssh")
+    hwbench_seconds(np.array(here_ms) / 1e3, "local")
     say(
         "ssh                              over ssh ms  local ms   ratio   allowed\n"
         f"1 ms of work ({ROUNDS} rounds)         {np.median(there_ms):11.4f}  {np.median(here_ms):8.4f}  {ratio:6.4f}"
@@ -67,7 +72,9 @@ def test_a_median_over_ssh_is_the_local_one(tmp_path: Path, sshd: Sshd, say: Cal
     assert ratio <= 1.01
 
 
-def test_a_campaign_over_ssh_spends_its_time_measuring(tmp_path: Path, sshd: Sshd, say: Callable[[str], None]) -> None:
+def test_a_campaign_over_ssh_spends_its_time_measuring(
+    tmp_path: Path, sshd: Sshd, say: Callable[[str], None], hwbench_seconds: HwbenchSeconds
+) -> None:
     """Warm-ups and windows of 200 cells ÷ the wall time of their campaign, from opening the board to the last value."""
     bundle = matmul_bundle(tmp_path / "bundle", sizes=range(40, 40 + CELLS))
     target = Target.model_validate(
@@ -91,6 +98,7 @@ def test_a_campaign_over_ssh_spends_its_time_measuring(tmp_path: Path, sshd: Ssh
     with Store(tmp_path / "store.sqlite") as store, open_board(target) as board:
         measured = list(campaign([board], bundle, target.settings(), store, sessions=1, rng=np.random.default_rng(0)))
     wall_s = time.monotonic() - begin
+    hwbench_seconds(wall_s)
     windows = [window for measurement in measured for window in measurement.windows]
     warm_s = sum(float(w.warmup_ns.sum()) for w in windows) / 1e9
     runs_s = sum(float(w.run_ns.sum()) for w in windows) / 1e9

@@ -57,6 +57,14 @@ def run(program: str, *, path: Path) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.parametrize("file", ["tox.ini", "Makefile"])
+def test_benchmarks_print_their_figures(file: str, root: Path) -> None:
+    """pytest keeps to itself what a test prints that passes, and the figures are the point."""
+    lines = (root / file).read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if "pytest" in line and "tests/benchmarks" in line]
+    assert "--capture=no" in line.split()
+
+
 def test_the_import_table_holds(root: Path) -> None:
     """.importlinter is the table of CONTRIBUTING.md; a new module that has no seat there breaks it too."""
     program = (
