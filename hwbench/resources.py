@@ -44,8 +44,10 @@ def table_folders() -> tuple[Path, ...]:
     return (own,) if own == shipped else (own, shipped)
 
 
-def find_table(target: str, backend: str, space: str) -> Path:
+def find_table(target: str, backend: str, space: str, named: str | None = None) -> Path:
     """The table of that name among one's own, the shipped and those of this folder; first match wins.
+
+    named: how commands name the space, where that is a file.
 
     Raises ConfigError naming the folders and the command that makes it.
     """
@@ -56,5 +58,5 @@ def find_table(target: str, backend: str, space: str) -> Path:
             return folder / name
     raise ConfigError(
         f"no table {name} in {', '.join(dict.fromkeys(map(str, folders)))}; make it with: "
-        f"hwbench profile --target {target} --backend {backend} --space {space}"
+        f"hwbench profile --target {target} --backend {backend} --space {named or space}"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -10,6 +12,11 @@ from typing import cast
 
 from hwbench.errors import ConfigError
 from hwbench.workload import Bundle, Exporter
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the older interpreter
+    import tomli as tomllib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +36,7 @@ class Source:
             raise ConfigError("--space and --model name two sources; give one")
         if model is None:
             name = space or "digits"
-            # A space of one's own is a file; its stem is its name.
-            return cls(text=f"space:{name}", name=Path(name).stem)
+            return cls(text=f"space:{name}", name=_space_name(name))
         if model.startswith("timm:"):
             return cls(text=model, name=model.replace(":", "-"))
         path = Path(model)
@@ -56,6 +62,22 @@ class Source:
         from hwbench.wrap import wrap  # onnx takes 0.3 s to import; only a user's own file needs it
 
         return wrap(path, out)
+
+
+def _space_name(space: str) -> str:
+    """What a space calls itself, as a search asks for its table: `ofa_mbv3` of `ofa-mbv3`, the name in a file.
+
+    The file's stem where it holds none: what is wrong with it the exporter says.
+    """
+    path = Path(space)
+    if path.suffix not in (".toml", ".json"):
+        return space.replace("-", "_")
+    try:
+        text = path.read_text(encoding="utf-8")
+        name = tomllib.loads(text)["space"]["name"] if path.suffix == ".toml" else json.loads(text)["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        name = None
+    return name if isinstance(name, str) and name else path.stem
 
 
 def exporter() -> Exporter:

@@ -297,7 +297,7 @@ def complaint(error: ValidationError) -> str:
     """What is wrong with a file, by its key; a misspelt key is named before the one that is then missing."""
     errors = sorted(error.errors(), key=lambda e: e["type"] not in ("extra_forbidden", "unexpected_keyword_argument"))
     first = errors[0]
-    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg']}"
+    return f"{'.'.join(str(p) for p in first['loc'])}: {first['msg'].replace('a valid tuple', 'a list')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ stage with `per_layer` for each of its layers; those of layers that the depth le
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
@@ -17,6 +18,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from hwbench import plugin
 from hwbench.errors import ConfigError, nearest
 from models.block import Block, head_block, mbconv_block, stem_block, strided, tail_block
 from models.space import Gene, Slot, Space, complaint
@@ -139,7 +141,10 @@ def read(path: Path) -> Space:
     if raw.get("schema") != 1:
         raise ConfigError(f"{path}: schema {raw.get('schema')!r} where 1 is read; is this a search space?")
     try:
-        return _ADAPTER.validate_python(raw).space.space()
+        described = _ADAPTER.validate_python(raw).space
+        if plugin.exists("models.spaces", described.name.replace("-", "_")):
+            raise ConfigError(f"[space]: name {described.name!r} is that of a ready-made space; choose another one")
+        return described.space()
     except ValidationError as error:
         raise ConfigError(f"{path}: {_misspelt(error) or complaint(error)}") from error
     except ConfigError as error:
@@ -318,6 +323,8 @@ class _Builder:
 
 def _check(d: StageSpace) -> None:
     where = f"space {d.name!r}"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", d.name):
+        raise ConfigError(f"{where}: files and commands hold its name: letters, digits and . _ - only")
     parts: list[tuple[str, Sequence[int]]] = [("resolutions", d.resolutions), ("stem.widths", d.stem.widths)]
     for i, stage in enumerate(d.stages):
         parts += [(f"stages.{i}.{k}", getattr(stage, k)) for k in ("widths", "depths", "kernels", "expands")]

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import models
 from hwbench import plugin
-from hwbench.errors import ConfigError
+from hwbench.errors import ConfigError, MissingRows
 from hwbench.fault import explain
 from hwbench.provenance import command_line, commit
 from hwbench.resources import find_table
@@ -73,7 +73,7 @@ def configure(
     takes = plugin.load("search.strategies", strategy).Options.model_fields
     board = find_target(target)
     found = load_space(space)
-    file = table or choose_table(board, found.name, backend)
+    file = table or choose_table(board, found.name, backend, space)
     read = LatencyTable.read(file)
     if table is not None and backend not in (None, read.origin.backend):
         raise ConfigError(f"{table} is of {read.origin.backend}, not of {backend}; leave --backend out")
@@ -113,8 +113,8 @@ def configure(
         dataset_sha256=dataset_sha256(dataset),
         budget=budget,
         table=Pinned(path=file.resolve(), sha256=read.sha256),
-        checkpoint=pin(checkpoint or default_checkpoint(found.name), found.name),
-        exits=None if exits == OWN else pin(shared_exits(exits, found.name), f"{found.name} --exits"),
+        checkpoint=pin(checkpoint or default_checkpoint(found.name, space), space),
+        exits=None if exits == OWN else pin(shared_exits(exits, found.name), f"{space} --exits"),
     )
 
 
@@ -132,21 +132,23 @@ def backbone(space: Space, text: str) -> tuple[int, ...]:
     return space.subnet(genes).genes
 
 
-def choose_table(board: Target, space: str, backend: str | None) -> Path:
+def choose_table(board: Target, space: str, backend: str | None, named: str | None = None) -> Path:
     """The table of a board and space: of that backend, else of the board's first, else the simulated one.
+
+    named: how commands name the space, where that is a file.
 
     Raises ConfigError with the command that makes it.
     """
     if backend == SIMULATOR:
-        return find_table(board.name, SIMULATOR, space)
+        return find_table(board.name, SIMULATOR, space, named)
     section = board.backend_section(backend)
     try:
-        return find_table(board.name, section.kind, space)
+        return find_table(board.name, section.kind, space, named)
     except ConfigError as missing:
         if backend is not None or not board.simulation:
             raise
         try:
-            file = find_table(board.name, SIMULATOR, space)
+            file = find_table(board.name, SIMULATOR, space, named)
         except ConfigError:
             raise ConfigError(f"{missing}, or without a board with --simulate") from None
         logger.warning(
@@ -182,8 +184,8 @@ def check_unchanged(config: Config) -> None:
             "space_sha256": found.digest(),
             "dataset_sha256": dataset_sha256(config.dataset),
             "table": Pinned(path=config.table.path, sha256=LatencyTable.read(config.table.path).sha256),
-            "checkpoint": pin(config.checkpoint.path, found.name),
-            "exits": config.exits and pin(config.exits.path, f"{found.name} --exits"),
+            "checkpoint": pin(config.checkpoint.path, config.space),
+            "exits": config.exits and pin(config.exits.path, f"{config.space} --exits"),
         }
     )
     if differences := config.differences(now):
@@ -282,7 +284,15 @@ def open_problem(config: Config) -> Problem:
         **({"exits": config.exits.path} if config.exits else {}),
         **config.options,
     }
-    return cast(Problem, module.open(_options(module, asked, f"problem {config.problem}")))
+    options = _options(module, asked, f"problem {config.problem}")
+    try:
+        return cast(Problem, module.open(options))
+    except MissingRows as missing:
+        # A table knows the name of its space, not the file that it is in.
+        name = load_space(config.space).name
+        raise MissingRows(
+            str(missing).replace(f"--space {name} ", f"--space {config.space} "), missing.keys
+        ) from missing
 
 
 def _options(module: ModuleType, given: Mapping[str, Any], what: str) -> Any:
@@ -303,14 +313,14 @@ def pin(checkpoint: Path, space: str) -> Pinned:
     return Pinned(path=file.path, sha256=file.sha256)
 
 
-def default_checkpoint(space: str) -> Path:
-    """The trained supernet that ships with the project."""
+def default_checkpoint(space: str, named: str | None = None) -> Path:
+    """The trained supernet that ships with the project; named: how commands name the space, where that is a file."""
     folder = Path(models.__file__).parent / "checkpoints"
     known = {file.stem: file for file in folder.glob("*.safetensors")}
     if space not in known:
         raise ConfigError(
             f"no trained supernet of space {space!r} ships here (known: {', '.join(sorted(known)) or 'none'}); "
-            f"train one with: search train --space {space}, then name it with --checkpoint"
+            f"train one with: search train --space {named or space}, then name it with --checkpoint"
         )
     return known[space]
 

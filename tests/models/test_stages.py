@@ -132,6 +132,9 @@ def test_a_toml_describes_the_same_space(tmp_path: Path) -> None:
         ("[space]", "[space", "not valid TOML"),
         ("depths = [1, 2]", "depths = [0, 2]", "stages.0.depths"),
         ("widths = [8, 16]", "", "widths"),
+        ("widths = [8, 16]", "widths = 8", "widths: Input should be a list"),
+        ('"two"', '"my space"', "letters, digits and . _ - only"),
+        ('"two"', '"ofa-mbv3"', "is that of a ready-made space"),
     ],
 )
 def test_a_wrong_description_is_refused_by_name(tmp_path: Path, old: str, new: str, told: str) -> None:

@@ -126,6 +126,14 @@ def test_without_any_table_both_ways_to_one_are_told(tables: Path) -> None:
         launch.choose_table(TX2, "nowhere", None)
 
 
+def test_commands_that_are_told_name_the_file_of_a_space(tables: Path) -> None:
+    """As the user wrote it: its name alone would be unknown to them."""
+    with pytest.raises(ConfigError, match=r"--backend tensorrt --space my/mine\.toml"):
+        launch.choose_table(TX2, "mine", "tensorrt", "my/mine.toml")
+    with pytest.raises(ConfigError, match=r"search train --space my/mine\.toml"):
+        launch.default_checkpoint("mine", "my/mine.toml")
+
+
 def test_the_boards_first_processor_is_searched_where_nothing_was_said() -> None:
     """In fp32 where it has that, and over a grid only where models answer between its points."""
     settings = [priced.SETTING.__class__(unit=unit, precision="int8") for unit in ("cpu", "gpu")]
