@@ -317,6 +317,7 @@ def run(
     from hwbench.target import SIMULATOR
     from search import budgets
     from search.launch import configure, open_problem
+    from search.reuse import check as check_reuse
     from search.run import Run
 
     if simulate and asked["backend"] not in (None, SIMULATOR):
@@ -349,6 +350,7 @@ def run(
     name += "-simulated" if config.backend == SIMULATOR else ""
     # Opened before the folder is made: what cannot be searched leaves nothing behind.
     problem = open_problem(config)
+    check_reuse(reuse)
     with Run.start(out or Path("runs") / name, config) as opened:
         _search(opened, problem, engine, as_json, reuse)
 

@@ -15,6 +15,8 @@ from hwbench.store import Store
 from search.engine import Done, Engine
 from search.task import Task
 
+_FILE = "store.sqlite"
+
 
 class Reusing:
     """An engine before another one, with the stores of other run folders; a context manager.
@@ -56,8 +58,13 @@ class Reusing:
         return None
 
 
+def check(folders: Sequence[Path]) -> None:
+    """Raises ConfigError naming the first folder that holds no run."""
+    for folder in folders:
+        if not (folder / _FILE).is_file():
+            raise ConfigError(f"{folder} holds no run whose results could be reused (no {_FILE})")
+
+
 def _store(folder: Path) -> Store:
-    file = folder / "store.sqlite"
-    if not file.is_file():
-        raise ConfigError(f"{folder} holds no run whose results could be reused (no {file.name})")
-    return Store(file, read_only=True)
+    check([folder])
+    return Store(folder / _FILE, read_only=True)

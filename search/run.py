@@ -244,7 +244,13 @@ def read_config(folder: Path) -> Config:
     """The config of a run folder; ConfigError naming the file, and the key that is wrong."""
     file = folder / "config.toml"
     try:
-        return Config.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        said = tomllib.loads(file.read_text(encoding="utf-8"))
+        if said.get("problem") == "tabular":
+            raise ConfigError(
+                f"{folder} searched the architectures of a file (--tabular): that can be resumed and compared, and "
+                "searched longer with more --evaluations and another --out"
+            )
+        return Config.model_validate(said)
     except FileNotFoundError as error:
         raise ConfigError(f"{folder} is no run folder (no config.toml); start one with: search run") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -159,6 +159,8 @@ def test_kept_limits_are_kept_by_every_design(ready: list[str], capsys: pytest.C
         (["--max-latency-ms", "-1"], "--max-latency-ms"),
         (["--threads", "3"], "known: cpu fp32 batch=1 threads=1"),
         (["--objectives", "latency"], "--objective"),
+        (["--reuse", "nowhere"], "nowhere holds no run whose results could be reused"),
+        (["--from", "nowhere"], "nowhere is no run folder"),
         (["--strategy", "fixed"], "--backbone"),
         (["--backbone", "largest"], "leave --strategy, --outer and --survivors out"),
     ],
@@ -166,9 +168,10 @@ def test_kept_limits_are_kept_by_every_design(ready: list[str], capsys: pytest.C
 def test_wrong_words_are_one_line_with_a_way_out(
     ready: list[str], tables: Path, capsys: pytest.CaptureFixture[str], words: list[str], text: str
 ) -> None:
-    """Exit code 2; no traceback."""
+    """Exit code 2; no traceback, and nothing left behind."""
     assert 2 == search(*ready, *(word.replace("TABLES", str(tables)) for word in words))
     assert text in line(capsys)
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,26 @@ def test_twice_with_other_numbers(table: Path, tmp_path: Path, capsys: pytest.Ca
     assert "stands there twice with other numbers" in line(capsys)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("extend", "--outer", "8x4"),
+        ("verify",),
+        ("test",),
+        ("report",),
+        ("run", "--target", "jetson-tx2", "--simulate", "--objective", "latency", "--from"),
+    ],
+)
+def test_such_a_run_is_no_run_of_backbones(
+    words: tuple[str, ...], table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Commands on designs say so, and what is possible."""
+    out = tmp_path / "out"
+    assert 0 == search("run", "--tabular", str(table), *COLUMNS, "--evaluations", "2", "--out", str(out))
+    assert 2 == search(*words, str(out))
+    assert "searched the architectures of a file (--tabular): that can be resumed and compared" in line(capsys)
+
+
 def test_a_limit_that_nothing_keeps_is_a_finding(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
