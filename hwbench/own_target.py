@@ -10,6 +10,7 @@ from typing import Any
 import tomli_w
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable, Table
 
 from hwbench.errors import ConfigError
 from hwbench.setting import Setting
@@ -64,20 +65,44 @@ def keep_calibrated(target: Target, found: Mapping[Setting, Simulation]) -> Path
     """
     file = FOLDER / f"{target.name}.toml"
     try:
-        text = file.read_text(encoding="utf-8") if file.exists() else None
-        document = tomlkit.parse(text or tomli_w.dumps({"schema": SCHEMA, "name": target.name, "extends": target.name}))
+        before = file.read_text(encoding="utf-8") if file.exists() else None
+        head = tomli_w.dumps({"schema": SCHEMA, "name": target.name, "extends": target.name})
+        document = tomlkit.parse(head if before is None else before)
         for setting, simulation in found.items():
             _write_section(document, setting, simulation)
         FOLDER.mkdir(exist_ok=True)
-        temporary = file.with_name(file.name + ".part")
-        temporary.write_text(tomlkit.dumps(document).rstrip("\n") + "\n", encoding="utf-8")
-        temporary.replace(file)
+        _replace(file, tomlkit.dumps(document).rstrip("\n") + "\n")
+        if not _says(file, found):
+            file.unlink() if before is None else _replace(file, before)
+            raise ConfigError(
+                f"{file}: written in a way that nothing can be added to; give its parameters in sections of their own, "
+                "like [simulation.cpu.fp32]"
+            )
     except OSError as error:
         raise ConfigError(f"{file}: cannot be written ({error.strerror})") from error
     except (UnicodeDecodeError, TOMLKitError) as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
-    read_target(file)
     return file
+
+
+def _replace(file: Path, text: str) -> None:
+    temporary = file.with_name(file.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def _says(file: Path, found: Mapping[Setting, Simulation]) -> bool:
+    """Whether the file reads as what was to be written."""
+    try:
+        written = read_target(file)
+    except ConfigError:
+        return False
+    without: dict[str, Any] = {"threads": {}}
+    return all(
+        (read := written.parameters(setting)) is not None
+        and read.model_copy(update=without) == simulation.model_copy(update=without)
+        for setting, simulation in found.items()
+    )
 
 
 def _write_section(document: tomlkit.TOMLDocument, setting: Setting, simulation: Simulation) -> None:
@@ -86,16 +111,24 @@ def _write_section(document: tomlkit.TOMLDocument, setting: Setting, simulation:
     path += [] if setting.threads is None else ["threads", str(setting.threads)]
     place: Any = document
     for depth, name in enumerate(path):
-        if name not in place:
-            place[name] = tomlkit.table(is_super_table=depth < len(path) - 1)
-        place = place[name]
+        place = _table_in(place, name, of_tables=depth < len(path) - 1)
     dumped = simulation.model_dump(mode="json", exclude_none=True, exclude={"threads"})
     said: dict[str, Any] = {
         name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in dumped.items()
     }
     told = said.pop("calibrated")
     whole = setting.threads is not None and not place
+    place.pop("calibrated", None)
+    calibrated = _table_in(place, "calibrated")
+    calibrated.update(told)
     place.update({name: value for name, value in said.items() if whole or name in told["fits"]})
-    place["calibrated"] = tomlkit.table()
-    place["calibrated"].update(told)
-    place["calibrated"].add(tomlkit.nl())  # before the section that may follow
+    if isinstance(calibrated, Table):
+        calibrated.add(tomlkit.nl())  # before the section that may follow
+
+
+def _table_in(place: Any, name: str, *, of_tables: bool = False) -> Any:
+    """The table of that name, made where there is none, in the style of the one around it."""
+    if name not in place:
+        inline = isinstance(place, InlineTable)
+        place[name] = tomlkit.inline_table() if inline else tomlkit.table(is_super_table=of_tables)
+    return place[name]

@@ -9,7 +9,9 @@ import pytest
 from hwbench import command
 from hwbench.cli import hwbench
 from hwbench.errors import ConfigError
-from hwbench.own_target import add_target
+from hwbench.own_target import add_target, keep_calibrated
+from hwbench.setting import Setting
+from hwbench.target import Calibration, Simulation
 from hwbench.target_file import find_target
 
 BASE = """
@@ -119,3 +121,72 @@ def test_a_target_is_reached_elsewhere_for_one_command(capsys: pytest.CaptureFix
     for words in (["profile", "--model", "none.onnx"], ["doctor"]):
         command.run(hwbench, "hwbench", [*words, "--target", "host", "--host", "10.0.0.7"])
         assert "not by ssh" in capsys.readouterr().err
+
+
+SIMULATED = """
+[simulation.cpu.fp32]
+peak_gops = 16
+bandwidth_gbps = 4
+call_us = 20
+static_mw = 400
+dynamic_mw = 2900
+"""
+FITTED = Calibration(
+    date="2026-01-02", source="somebody", evidence="published", family="cells", fits=("peak_gops", "fused"), n=30,
+    held_out=30, mape_percent=5, spearman=0.9,
+)  # fmt: skip
+ANY, TWO = (Setting(unit="cpu", precision="fp32", threads=threads) for threads in (None, 2))
+
+
+def fitted(setting: Setting) -> Simulation:
+    """What was found for the target `own`, which extends a simulated base."""
+    parameters = find_target("own").parameters(setting)
+    assert parameters is not None
+    return parameters.model_copy(update={"peak_gops": 3.5, "fused": ("add",), "calibrated": FITTED, "threads": {}})
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "",
+        "[limits]\ntemp_c = 70\n",
+        "[simulation.cpu.fp32]\npeak_gops = 15 # at most\n[limits]\ntemp_c = 70\n[simulation.cpu.int8]\npeak_gops = 4\n"
+        "bandwidth_gbps = 4\ncall_us = 20\nstatic_mw = 4\ndynamic_mw = 9\n",
+        "simulation = { cpu = { fp32 = { peak_gops = 15, threads = {} } } }\n",
+        "simulation.cpu.fp32.peak_gops = 15\n",
+        "[simulation.cpu]\nfp32 = { idle_mw = 1000 } # a nicer supply\n",
+    ],
+)
+@pytest.mark.parametrize("order", [(ANY, ANY), (TWO, ANY), (ANY, TWO)], ids=("again", "threads first", "threads then"))
+def test_what_was_fitted_is_added_in_the_style_that_is_there(own: str, order: tuple[Setting, ...]) -> None:
+    """Read back as it was found, beside all that stood there; or, where TOML has no way to add it, nothing changes."""
+    file = Path("targets/own.toml")
+    Path("targets/base.toml").write_text(BASE + SIMULATED)
+    file.write_text(text := f'schema = 1\nname = "own"\nextends = "base"\n{own}')
+    before = find_target("own")
+    for setting in order:
+        text, now = file.read_text(), fitted(setting)
+        try:
+            keep_calibrated(before, {setting: now})
+        except ConfigError as error:
+            assert own.startswith("simulation.cpu.fp32.") and "in sections of their own" in str(error)
+            assert text == file.read_text()
+            return
+        read = find_target("own").parameters(setting)
+        assert read is not None
+        assert now == read.model_copy(update={"threads": {}})
+    after = find_target("own")
+    assert before.limits == after.limits and before.simulation["cpu"].keys() == after.simulation["cpu"].keys()
+    assert all(comment in file.read_text() for comment in ("# at most", "# a nicer supply") if comment in own)
+    assert {s.calibrated for _, s in after.simulations() if s.calibrated} == {FITTED}
+
+
+def test_a_target_that_ships_is_extended_by_one_of_its_name() -> None:
+    """Beside it; everything that was not fitted follows it."""
+    nano = find_target("jetson-nano")
+    setting = Setting(unit="cpu", precision="int8")
+    parameters = nano.simulation["cpu"]["int8"].model_copy(update={"peak_gops": 3.5, "calibrated": FITTED})
+    assert Path("targets/jetson-nano.toml") == keep_calibrated(nano, {setting: parameters})
+    assert parameters.model_copy(update={"fused": ()}) == find_target("jetson-nano").simulation["cpu"]["int8"]
+    assert nano.clock == find_target("jetson-nano").clock
+    assert "bandwidth_gbps" not in Path("targets/jetson-nano.toml").read_text()
