@@ -48,23 +48,24 @@ def calibrate_target(
     said: how they were run, where the file does not say.  source: who published them; None = as the file says.
     """
     analytic = target.simulated()
-    found: dict[tuple[str, str, int | None], Found] = {}
+    runs: dict[tuple[str, str, int | None], tuple[Setting, Networks]] = {}
     for networks in read_runs(file):
         setting = _setting(analytic, _both(networks.ran, said, file), file)
         key = (setting.unit, setting.precision, setting.threads)
-        if key in found:
-            raise ConfigError(f"{file}: {setting} and {found[key].setting} share parameters; keep the rows of one")
+        if key in runs:
+            raise ConfigError(f"{file}: {setting} and {runs[key][0]} share parameters; keep the rows of one")
+        runs[key] = setting, networks
+    found = []
+    for setting, networks in runs.values():
         parameters = target.parameters(setting)
         assert parameters is not None  # it is one of the analytic board's settings
         fitted = calibrate(
             parameters, setting, networks, grids=target.grids, gross=gross, seed=seed, trust_units=trust_units
         )
-        found[key] = Found(
-            setting=setting,
-            calibrated=fitted,
-            simulation=fitted.simulation.model_copy(update={"calibrated": _record(fitted, networks, source)}),
-        )
-    return list(found.values())
+        record = _record(fitted, networks, source)
+        simulation = fitted.simulation.model_copy(update={"calibrated": record})
+        found.append(Found(setting=setting, calibrated=fitted, simulation=simulation))
+    return found
 
 
 def write(target: Target, found: Sequence[Found]) -> Path:

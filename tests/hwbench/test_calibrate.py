@@ -72,7 +72,7 @@ def test_known_parameters_are_found(rng: np.random.Generator) -> None:
 def test_a_clock_below_its_highest_is_told_from_a_slow_board(rng: np.random.Generator) -> None:
     """Parameters are those at the highest clock, whatever the clock that was measured at."""
     slow = replace(SETTING, clocks=(("cpu", 600.0),))
-    networks = measured(400, rng, setting=slow)
+    networks = measured(220, rng, setting=slow)
     found = calibrate(NOMINAL, slow, networks, grids=GRIDS)
     assert found.simulation.peak_gops == pytest.approx(TRUE.peak_gops, rel=0.25)
     assert calibrate(NOMINAL, SETTING, networks, grids=GRIDS).simulation.peak_gops < 0.5 * TRUE.peak_gops
@@ -80,9 +80,9 @@ def test_a_clock_below_its_highest_is_told_from_a_slow_board(rng: np.random.Gene
 
 def test_energy_may_be_net_of_idle(rng: np.random.Generator) -> None:
     """The same board by a meter that subtracts what it draws doing nothing."""
-    found = calibrate(NOMINAL, SETTING, measured(400, rng, gross=False), gross=False)
+    found = calibrate(NOMINAL, SETTING, measured(220, rng, gross=False), gross=False)
     assert found.held_out["energy_mj"].mape < 3.5
-    wrong = calibrate(NOMINAL, SETTING, measured(400, rng, gross=False)).simulation
+    wrong = calibrate(NOMINAL, SETTING, measured(220, rng, gross=False)).simulation
     assert wrong.static_mw + wrong.dynamic_mw < 0.7 * (found.simulation.static_mw + found.simulation.dynamic_mw)
 
 
@@ -108,14 +108,14 @@ def test_what_networks_do_not_tell_stays(rng: np.random.Generator) -> None:
 
 def test_the_split_is_of_the_seed(rng: np.random.Generator) -> None:
     """The same twice; another seed holds out others."""
-    networks = measured(300, rng)
+    networks = measured(220, rng)
     first, again, other = (calibrate(NOMINAL, SETTING, networks, seed=seed) for seed in (0, 0, 1))
     assert first == again != other
 
 
 def test_what_could_not_be_measured_is_set_aside(rng: np.random.Generator) -> None:
     """As are networks whose output does not depend on their input."""
-    networks = measured(100, rng)
+    networks = measured(220, rng)
     constant = int(decode(networks.archs).constant.sum())
     networks.values["latency_ms"][:10] = np.nan
     found = calibrate(NOMINAL, SETTING, networks)
@@ -138,7 +138,7 @@ def test_too_few_and_unreadable_networks_are_refused(rng: np.random.Generator) -
 
 def test_a_wrong_unit_is_refused_unless_trusted(rng: np.random.Generator) -> None:
     """Seconds read as milliseconds, and microseconds."""
-    networks = measured(100, rng)
+    networks = measured(220, rng)
     for factor in (1e-3, 1e3):
         wrong = replace(networks, values={"latency_ms": networks.values["latency_ms"] * factor})
         with pytest.raises(ConfigError, match="looks like a wrong unit"):
@@ -148,7 +148,7 @@ def test_a_wrong_unit_is_refused_unless_trusted(rng: np.random.Generator) -> Non
 
 def test_a_calibrated_board_simulates_what_was_fitted(rng: np.random.Generator) -> None:
     """One network through the backend's own law costs what the calibration says of it."""
-    found = calibrate(NOMINAL, SETTING, measured(300, rng))
+    found = calibrate(NOMINAL, SETTING, measured(220, rng))
     arch = "|nor_conv_3x3~0|+|none~0|none~1|+|avg_pool_3x3~0|nor_conv_1x1~1|skip_connect~2|"
     executed = next(r.executed for r in decode([arch]).readings if r.name == found.reading)
     assert executed is not None
