@@ -342,7 +342,8 @@ def default_dataset(space: str) -> str:
     """The images that a shipped space is made for."""
     known = {"digits": "digits32", "sdu": "cifar10"}
     if space not in known:
-        raise ConfigError(f"space {space!r} has no data set of its own; name one with --dataset")
+        there = ", ".join(plugin.names("models.datasets"))
+        raise ConfigError(f"space {space!r} has no data set of its own; name one with --dataset (known: {there})")
     return known[space]
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from types import TracebackType
@@ -191,6 +192,11 @@ class Run:
         self.folder = folder
         self.config = config
         self.store = Store(folder / "store.sqlite")
+        try:
+            self._check_config()
+        except ConfigError:
+            self.store.close()
+            raise
 
     @classmethod
     def start(cls, folder: Path, config: Config) -> Run:
@@ -219,6 +225,25 @@ class Run:
         (self.folder / "designs.json").unlink(missing_ok=True)
         _write(self.folder, config)
         self.config = config
+
+    def _check_config(self) -> None:
+        """The store knows the config that its results were asked by; raises ConfigError showing what was changed."""
+        kept = self.store.meta("config")
+        if kept is None:
+            self.store.set_meta("config", self.config.model_dump_json(by_alias=True))
+            return
+        try:
+            began = Config.model_validate_json(kept)
+        except ValidationError:  # of a version that knew other keys; the replay itself still finds what differs
+            return
+        # No generation knows how many follow, and `replan` changes how many they are.
+        now = self.config.budget.outer_generations
+        began = began.model_copy(update={"budget": replace(began.budget, outer_generations=now)})
+        if differences := began.differences(self.config):
+            raise ConfigError(
+                f"{self.folder / 'config.toml'} was changed since the run began ({'; '.join(differences)}); "
+                "put it back, or start a new run with another --out"
+            )
 
     def finish(self, front: Front) -> None:
         """Write front.csv and designs.json, each in one step."""

@@ -162,6 +162,22 @@ def test_another_search_does_not_go_into_the_same_folder(tmp_path: Path, change:
     assert before == (tmp_path / "run" / "config.toml").read_bytes()
 
 
+def test_a_config_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    """What differs is shown, and the store is let go; more generations are an extension."""
+    folder = tmp_path / "run"
+    Run.start(folder, CONFIG).store.close()
+    file = folder / "config.toml"
+    text = file.read_text()
+    file.write_text(text.replace("seed = 4", "seed = 5").replace("survivors = 2", "survivors = 3"))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"changed since the run began \(budget.survivors: 2 → 3; seed: 4 → 5\)"):
+            Run.start(folder, read_config(folder))
+    generations = f"outer_generations = {BUDGET.outer_generations}"
+    assert generations in text
+    file.write_text(text.replace(generations, "outer_generations = 99"))
+    Run.start(folder, read_config(folder)).store.close()
+
+
 def test_a_moved_table_is_still_the_same_table(tmp_path: Path) -> None:
     """Files count by content, the command line not at all."""
     Run.start(tmp_path / "run", CONFIG).store.close()
