@@ -274,6 +274,12 @@ class LatencyTable:
         return any(r.metric(metric) for r in self.row.values())
 
     def _missing(self, metric: str, missing: tuple[str, ...], settings: Sequence[Setting]) -> str:
+        if metric == "energy_mj" and not self._has(metric):
+            # Measuring again would not help: nothing on the board tells it.
+            return (
+                f"{self.name}: all rows are without {metric}; give target {self.origin.target} a [[meter]] or [power], "
+                f"then measure again: {self._command(settings)} (or ask for another metric, such as latency)"
+            )
         listed = "\n  ".join(missing[:10])
         more = f"\n  … and {len(missing) - 10} more" if len(missing) > 10 else ""
         return (

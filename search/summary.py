@@ -49,10 +49,10 @@ class Summary:
         )
 
     def contradiction(self) -> str:
-        """Which limits nothing met kept: one alone, else which two exclude each other; empty where that is unknown."""
+        """Which of several limits nothing met: one alone, else which two together; empty where that is unknown."""
         limits = self.run.config.constraints
         for metrics, least in sorted(self.missed.items(), key=lambda item: len(item[0].split())):
-            if least > 0:
+            if least > 0 and len(limits) > 1:
                 said = [f"{name} {limits[name]:g}" for name in metrics.split()]
                 what = f"{said[0]} alone was" if len(said) == 1 else f"{' and '.join(said)} were never kept together,"
                 return f"{what} missed by {least:.1%} at least"
