@@ -121,47 +121,11 @@ def train(
 
     By several processes, or on GPUs: torchrun --nproc-per-node 2 -m search.cli train …
     """
-    from rich.console import Console
+    from search import train_command
 
-    from hwbench.provenance import command_line
-    from models.space import load_space
-    from models.training.job import supernet_job
-    from search.launch import default_dataset
-    from search.progress import training
-
-    name = load_space(space).name
-    if exits:
-        if must_resume:
-            raise ConfigError("shared exits train in minutes and are not resumed; leave --resume out")
-        _train_exits(name, dataset, seed, out or Path("runs") / f"exits-{name}-{seed}.safetensors", checkpoint)
-        return
-    if checkpoint is not None:
-        raise ConfigError("--checkpoint names the supernet whose --exits are trained; without them leave it out")
-    file = out or Path("runs") / f"supernet-{name}-{seed}.safetensors"
-    if file.exists():
-        raise ConfigError(f"{file} exists and is not overwritten; choose another --out")
-    if must_resume and not file.with_name(file.name + ".resume").exists():
-        raise ConfigError(f"{file}: no interrupted training to go on with; leave --resume out to start one")
-    try:
-        with training(Console(stderr=True)) as told:
-            done = supernet_job(
-                space,
-                dataset or default_dataset(name),
-                out=file,
-                seed=seed,
-                command=command_line(sys.argv),
-                progress=told,
-            )
-    except KeyboardInterrupt as interruption:
-        raise KeyboardInterrupt(
-            f"continue with: search train --space {space} --seed {seed} --out {file}"
-        ) from interruption
-    if done is None:  # another process of torchrun writes
-        return
-    click.echo(f"{file}: {file.stat().st_size / 1e6:.2f} MB in {float(done['seconds']):.0f} s")
-    for end in ("largest", "smallest"):
-        click.echo(f"{end:<8}  {float(done[f'val_accuracy_{end}']):.2%} accuracy on val")
-    click.echo(f"next: search run --objective latency --space {space} --checkpoint {file}")
+    train_command.run(
+        space=space, dataset=dataset, seed=seed, out=out, must_resume=must_resume, exits=exits, checkpoint=checkpoint
+    )
 
 
 def _tabular(function: _F) -> _F:
@@ -185,30 +149,6 @@ def _tabular(function: _F) -> _F:
     ):
         function = option(function)
     return function
-
-
-def _train_exits(space: str, dataset: str | None, seed: int, file: Path, checkpoint: Path | None) -> None:
-    """Train the exits that all subnets share, write them to `file`."""
-    from rich.console import Console
-
-    from hwbench.provenance import command_line
-    from models.training.job import exits_job
-    from search.launch import default_checkpoint, default_dataset
-    from search.progress import counted
-
-    if file.exists():
-        raise ConfigError(f"{file} exists and is not overwritten; choose another --out")
-    with counted(Console(stderr=True), "training exits") as told:
-        done = exits_job(
-            checkpoint or default_checkpoint(space),
-            dataset or default_dataset(space),
-            out=file,
-            seed=seed,
-            command=command_line(sys.argv),
-            progress=lambda step, steps: told(step, steps, "") if step % 50 == 0 else None,
-        )
-    click.echo(f"{file}: {file.stat().st_size / 1e6:.2f} MB in {float(done['seconds']):.0f} s")
-    click.echo(f"next: search run --objective latency --space {space} --exits {file}")
 
 
 @group.command("run")
