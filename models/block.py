@@ -19,6 +19,7 @@ from models.operations import resize as enlarge
 _REDUCTION = 4  # squeeze-and-excitation: a quarter of the expanded channels, MobileNetV3 §5.3
 _DIVISOR = 8  # channels inside a layer are multiples of 8, as in MobileNetV2 and V3
 _RESIDUAL = ("mbconv", "inverted", "inverted_g2")
+GATE_HIDDEN = 16  # features inside an exit's learned gate
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -236,6 +237,12 @@ def head_block(shape: Shape, classes: int, *, width: int, kernel: int, act: str)
         hidden=width,
         act=act,
     )
+
+
+def gate_ops(classes: int) -> tuple[Op, ...]:
+    """What an exit's learned gate (`models.gate`) does beside the softmax."""
+    hidden = linear(2 * classes + 1, GATE_HIDDEN), activation((GATE_HIDDEN, 1, 1))
+    return (*hidden, linear(GATE_HIDDEN, 1), activation((1, 1, 1)))
 
 
 def divisible(channels: float) -> int:

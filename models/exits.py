@@ -1,6 +1,7 @@
 """Early exits: a network with a head behind some of its parts, its segments for deployment, and the scores they give.
 
-A score says how sure an answer is, higher = surer, in 0 to 1. It is computed in the exported graph, so that the host
+A score says how sure an answer is, higher = surer, in 0 to 1. It is a function of the logits, the same at each exit, or
+`learned`, what an exit's own trained gate says (`models.gate`). It is computed in the exported graph, so that the host
 and the board can only agree; whoever decides compares one float.
 """
 
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hwbench.errors import ConfigError, nearest
+from models.gate import LEARNED, Gate
 from models.space import Block, Space
 from models.supernet import Part, build
 
@@ -43,8 +45,13 @@ SCORES: Mapping[str, Callable[[Tensor], Tensor]] = {"max_softmax": max_softmax, 
 def score(name: str) -> Callable[[Tensor], Tensor]:
     """The score function of that name; raises ConfigError naming the nearest known one."""
     if name not in SCORES:
-        raise ConfigError(f"unknown score {name!r}{nearest(name, SCORES)}")
+        raise ConfigError(f"unknown score {name!r}{nearest(name, [*SCORES, LEARNED])}")
     return SCORES[name]
+
+
+def new_gates(space: Space, genes: Sequence[int]) -> dict[int, Gate]:
+    """A gate that has learned nothing for each exit of this subnet, to be filled with weights."""
+    return {slot: Gate(block.out_shape[0]) for slot, block in head_blocks(space, genes).items()}
 
 
 def head_blocks(space: Space, genes: Sequence[int]) -> dict[int, Block]:
@@ -65,11 +72,11 @@ class ExitSegment(nn.Module):
     features: what the next segment reads; logits: (N, classes); score: (N,).
     """
 
-    def __init__(self, parts: Sequence[Part], head: nn.Module, score_name: str = "max_softmax") -> None:
+    def __init__(self, parts: Sequence[Part], head: nn.Module, score: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.body = nn.Sequential(*(part.module for part in parts))
         self.head = head
-        self.score = score(score_name)
+        self.score = score
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x: images, or the features of the segment before."""
@@ -81,11 +88,11 @@ class ExitSegment(nn.Module):
 class FinalSegment(nn.Module):
     """The parts since the last exit with the network's own classifier: x -> pooled features, logits, score."""
 
-    def __init__(self, parts: Sequence[Part], score_name: str = "max_softmax") -> None:
+    def __init__(self, parts: Sequence[Part], score: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.body = nn.Sequential(*(part.module for part in parts[:-1]))
         self.tail: Any = parts[-1].module
-        self.score = score(score_name)
+        self.score = score
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x: images, or the features of the segment before."""
@@ -99,9 +106,12 @@ class ExitNetwork(nn.Module):
 
     The backbone is frozen: its weights take no gradient and its batch normalisation stays in eval mode, whatever mode
     the network is put in. heads: by the slot that the exit stands behind; raises ConfigError when it does not run.
+    gates: the same, of exits that have learned whether to leave; trained ones are put into `gates` later, too.
     """
 
-    def __init__(self, parts: Sequence[Part], heads: Mapping[int, nn.Module]) -> None:
+    def __init__(
+        self, parts: Sequence[Part], heads: Mapping[int, nn.Module], gates: Mapping[int, nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.parts = tuple(parts)
         running = {part.slots[-1] for part in parts[:-1]}
@@ -109,6 +119,7 @@ class ExitNetwork(nn.Module):
             raise ConfigError(f"exits behind slots {sorted(set(heads) - running)}, which this network does not run")
         self.backbone = nn.ModuleList(part.module for part in parts).requires_grad_(False)
         self.heads = nn.ModuleDict({str(slot): heads[slot] for slot in sorted(heads)})
+        self.gates = nn.ModuleDict({str(slot): gate for slot, gate in sorted((gates or {}).items())})
         self.train(self.training)
 
     @property
@@ -134,11 +145,32 @@ class ExitNetwork(nn.Module):
                 logits.append(self.heads[str(part.slots[-1])](x))
         return [*logits, x]
 
+    def score(self, name: str, slot: int | None = None) -> Callable[[Tensor], Tensor]:
+        """How the exit behind that slot says how sure it is, or where there is none the network's own classifier.
+
+        That one decides nothing and has no gate: with `learned` it tells its largest probability.
+        Raises ConfigError for an unknown name, and where an exit has no gate.
+        """
+        if name != LEARNED:
+            return score(name)
+        if slot is None:
+            return max_softmax
+        if str(slot) not in self.gates:
+            raise ConfigError(f"the exit behind slot {slot} has no trained gate; models.training.gates trains some")
+        return self.gates[str(slot)]
+
+    def scores(self, logits: Tensor, name: str) -> Tensor:
+        """(N, S) of all answers' logits (N, S, classes), in the order of `forward`."""
+        if name != LEARNED:
+            return score(name)(logits)
+        judges = [self.score(name, slot) for slot in (*self.slots, None)]
+        return torch.stack([judge(logits[:, s]) for s, judge in enumerate(judges)], 1)
+
     def segments(self, placed: Sequence[int], score_name: str = "max_softmax") -> list[ExitSegment | FinalSegment]:
         """The network cut behind the exits that are placed (slots): what is exported, one graph for each stage.
 
         They hold this network's own modules and put them in eval mode.
-        Raises ConfigError when there is no head behind a slot.
+        Raises ConfigError when there is no head behind a slot, or no gate where the score is learned.
         """
         missing = sorted(set(placed) - set(self.slots))
         if missing:
@@ -146,10 +178,11 @@ class ExitNetwork(nn.Module):
         found: list[ExitSegment | FinalSegment] = []
         start = 0
         for end, part in enumerate(self.parts, 1):
-            if part.slots[-1] in placed and end < len(self.parts):
-                found.append(ExitSegment(self.parts[start:end], self.heads[str(part.slots[-1])], score_name))
+            slot = part.slots[-1]
+            if slot in placed and end < len(self.parts):
+                found.append(ExitSegment(self.parts[start:end], self.heads[str(slot)], self.score(score_name, slot)))
                 start = end
-        found.append(FinalSegment(self.parts[start:], score_name))
+        found.append(FinalSegment(self.parts[start:], self.score(score_name)))
         for segment in found:
             segment.eval()
         return found

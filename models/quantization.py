@@ -13,12 +13,15 @@ import numpy as np
 
 from hwbench.errors import ConfigError
 
+# What the converter calls the operations of `models.gate.Gate`: by the module that they come from.
+_GATE = r".*models\.gate\.Gate_.*"
+
 
 def static_int8(float_model: bytes, samples: Sequence[np.ndarray], real_outputs: Sequence[int] = ()) -> bytes:
     """Quantise a float TFLite file; samples: inputs (1, …) float32 as the graph takes them, which the ranges come from.
 
-    real_outputs: which outputs (by their place in the signature) stay real numbers, with the softmax before them: a
-    score in 256 steps between the extremes of the samples could not be held against a threshold.
+    real_outputs: which outputs (by their place in the signature) stay real numbers, with the softmax, or the gate,
+    before them: a score in 256 steps between the extremes of the samples could not be held against a threshold.
     Raises ConfigError when ai-edge-quantizer is missing or refuses the graph.
     """
     try:
@@ -35,11 +38,12 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray], real_outputs:
     how = recipe_manager.RecipeManager()
     how.load_quantization_recipe(recipe.static_wi8_ai8())
     if real_outputs:
-        how.add_quantization_config(
-            regex=".*",
-            operation_name=recipe.TFLOperationName.SOFTMAX,
-            algorithm_key=recipe.AlgorithmName.NO_QUANTIZE,
-        )
+        name_of = recipe.TFLOperationName
+        last = [(rf".*output_{i}_output.*", name_of.RESHAPE) for i in real_outputs]  # of a gate's score, (1, 1) to (1,)
+        for regex, operation in ((".*", name_of.SOFTMAX), (_GATE, name_of.ALL_SUPPORTED), *last):
+            how.add_quantization_config(
+                regex=regex, operation_name=operation, algorithm_key=recipe.AlgorithmName.NO_QUANTIZE
+            )
     quantize = quantizer.Quantizer(bytearray(float_model), how.get_quantization_recipe())
     # The quantiser's own habit is a moving average of each sample's extremes, which cuts off what is above average;
     # fed sample by sample, a classifier's logits lose their upper third.

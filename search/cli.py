@@ -186,8 +186,8 @@ def _tabular(function: _F) -> _F:
 @click.option("--survivors", type=click.IntRange(min=1), metavar="N",
               help="backbones of a generation that get an inner search  [default: --budget's]")  # fmt: skip
 @click.option("--router", type=click.Choice(ROUTERS),
-              help="the score by which an input leaves at an exit, or patience: at the first where enough exits in "
-                   "a row agree  [default: max_softmax]")  # fmt: skip
+              help="the score by which an input leaves at an exit; learned: what a gate says that is trained for each "
+                   "exit; patience: at the first where enough in a row agree  [default: max_softmax]")  # fmt: skip
 @click.option("--exits-from", type=click.IntRange(min=1), metavar="N",
               help="exits stand behind the Nth layer at the earliest, as HADAS: 5  [default: 1]")  # fmt: skip
 @click.option("--max-exits", type=click.IntRange(min=0), metavar="N", help="at most so many exits")

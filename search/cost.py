@@ -18,6 +18,7 @@ from hwbench.errors import ConfigError, MissingRows
 from hwbench.evidence import DECLARED, Evidence, join
 from hwbench.setting import Setting
 from hwbench.table import LatencyTable
+from models.block import gate_ops
 from models.space import Space
 
 TABLE_METRICS = ("latency_ms", "energy_mj")
@@ -132,10 +133,12 @@ class Costs:
                 found.append(spent + call + asked.min(axis=1))
         return np.asarray(np.stack([*found, spent + call]).min(axis=0))
 
-    def stages(self, genes: np.ndarray, positions: Sequence[int]) -> StageCosts:
+    def stages(self, genes: np.ndarray, positions: Sequence[int], *, gated: bool = False) -> StageCosts:
         """One backbone (G,) cut behind the slots of these exit positions: S = len(positions) + 1 stages.
 
-        positions: ascending indices into Space.positions. Raises ConfigError where an exit does not exist.
+        positions: ascending indices into Space.positions. gated: each exit has a learned gate, of which multiply-
+        accumulates and bytes count; no row tells its time, which is about that of the score in whose place it stands.
+        Raises ConfigError where an exit does not exist.
         """
         slots = np.array([count.count for count in self.space.slots])
         blocks, heads = self.space.block_ids(genes[None])[0], self.space.head_ids(genes[None])[0]
@@ -153,7 +156,14 @@ class Costs:
             ask[metric] = np.repeat(self.call[metric][:, None], len(positions) + 1, axis=1)
             # An exit's graph returns the features that the next one reads, and a score.
             ask[metric][:, :-1] += addend[:, heads] + np.multiply.outer(self.layout[metric], features + 1)
-        return StageCosts(step=step, ask=ask, resident=self._resident(genes, heads))
+        resident = self._resident(genes, heads)
+        if gated:
+            gates = [gate_ops(self.space.blocks[h].out_shape[0]) for h in heads]
+            ask["macs"][:, :-1] += [sum(op.macs for op in gate) for gate in gates]
+            weights = np.array([sum(op.weight_count for op in gate) for gate in gates]) * self._element_bytes
+            for held in resident.values():
+                held[:-1] += weights
+        return StageCosts(step=step, ask=ask, resident=resident)
 
     def soft_terms(self, metric: str, point: int = 0) -> tuple[float, list[tuple[tuple[int, ...], np.ndarray]]]:
         """The exact cost as a multilinear function, for a differentiable search: a constant, and for each slot the

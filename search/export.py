@@ -20,6 +20,8 @@ from search.router import score_of
 if TYPE_CHECKING:
     from models.exits import ExitNetwork
 
+# What of a result of `answers` a network is built from again.
+STATE = ("norm/", "head/", "gate/")
 # Every format is checked on these against torch, and int8 takes its ranges from them.
 _IMAGES = 128
 
@@ -35,7 +37,7 @@ def bundle(
 ) -> Bundle:
     """Write a design's segments and its one plan into the folder `out`.
 
-    state: the arrays `norm/…` and `head/…` of the result of the design's `answers` task.
+    state: the arrays `norm/…`, `head/…` and `gate/…` of the result of the design's `answers` task.
     Raises ConfigError where the state does not belong to the design's backbone.
     """
     import torch
@@ -66,17 +68,19 @@ def bundle(
 
 
 def network(checkpoint: Path, space_name: str, genes: Sequence[int], state: Mapping[str, np.ndarray]) -> ExitNetwork:
-    """The extracted backbone with its recalibrated statistics and trained heads, in eval mode."""
+    """The extracted backbone with its recalibrated statistics, trained heads and, where there are, gates; eval mode."""
     import torch
 
-    from models.exits import ExitNetwork, new_heads
+    from models.exits import ExitNetwork, new_gates, new_heads
     from models.supernet import load
 
     space = load_space(space_name)
     supernet, _ = load(checkpoint, space)
-    found = ExitNetwork(supernet.extract(genes), new_heads(space, genes))
+    gates = new_gates(space, genes) if any(name.startswith("gate/") for name in state) else {}
+    found = ExitNetwork(supernet.extract(genes), new_heads(space, genes), gates)
     wanted = {**_named("norm/", found.backbone.state_dict()), **_named("head/", found.heads.state_dict())}
-    missing = sorted(name for name in wanted if name.startswith("head/") and name not in state)
+    wanted |= _named("gate/", found.gates.state_dict())
+    missing = sorted(name for name in wanted if name.startswith(("head/", "gate/")) and name not in state)
     unknown = sorted(name for name in state if name not in wanted)
     if missing or unknown:
         raise ConfigError(

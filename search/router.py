@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 # Each compares one number of an exit with the exit's level. `max_softmax`, `entropy` and `margin` are functions of an
-# exit's logits (`models.exits.SCORES`); of `patience` it is how many exits in a row agree (`search.patience`).
-Router = Literal["max_softmax", "entropy", "margin", "patience"]
+# exit's logits (`models.exits.SCORES`), `learned` is what each exit's own trained gate says of them (`models.gate`); of
+# `patience` it is how many exits in a row agree (`search.patience`).
+Router = Literal["max_softmax", "entropy", "margin", "patience", "learned"]
 ROUTERS: tuple[str, ...] = get_args(Router)
 
 

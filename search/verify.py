@@ -25,6 +25,7 @@ from hwbench.table import LatencyTable
 from hwbench.target import SIMULATOR
 from models.space import load_space
 from search.design import ADAPTER, Design
+from search.export import STATE
 from search.front import read_csv
 from search.run import Run, read_designs, write_whole
 from search.task import File, Task, run
@@ -249,7 +250,7 @@ def trained(opened: Run, design: Design) -> dict[str, Any]:
     if file.sha256 != pinned.sha256:
         raise ConfigError(f"{pinned.path} is not the checkpoint that was searched; put that one back")
     return {
-        "arrays": {name: array for name, array in found.arrays.items() if name.startswith(("norm/", "head/"))},
+        "arrays": {name: array for name, array in found.arrays.items() if name.startswith(STATE)},
         "files": {"checkpoint": file},
     }
 

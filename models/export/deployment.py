@@ -57,7 +57,8 @@ def deployment(
     missing = sorted(set(placed) - set(modules) | set(placed) - set(heads))
     if missing:
         raise ConfigError(f"no exit behind slots {missing}; there are heads behind {list(network.slots)}")
-    segments = segment_runnables(space, network.parts, heads, modules, placed, score)
+    gates = {int(slot): gate for slot, gate in network.gates.items()}
+    segments = segment_runnables(space, network.parts, heads, modules, placed, score, gates)
     workloads = []
     features = images[:CALIBRATION_IMAGES].contiguous()
     for segment in segments:

@@ -29,14 +29,14 @@ def static_int8(float_model: bytes, samples: Sequence[np.ndarray], score: str | 
     Raises ConfigError when ONNX Runtime refuses the graph.
     """
     model = _named(onnx.load_from_string(float_model))
-    return _quantised(model, samples, nodes_to_exclude=[] if score is None else _behind_logits(model, score))
+    return _quantised(model, samples, nodes_to_exclude=_behind_logits(model, score))
 
 
-# What TensorRT computes in int8; all else stays real, so also a score.
+# What TensorRT computes in int8; all else stays real.
 _WEIGHED = ["Conv", "Gemm", "MatMul", "Add"]
 
 
-def explicit_int8(float_model: bytes, samples: Sequence[np.ndarray]) -> bytes:
+def explicit_int8(float_model: bytes, samples: Sequence[np.ndarray], score: str | None = None) -> bytes:
     """The same for TensorRT, which reads which numbers are int8 from the graph: symmetric, biases real, and pairs only
     before the inputs of convolutions, matrix products and additions, so that what follows them can be fused.
 
@@ -50,8 +50,9 @@ def explicit_int8(float_model: bytes, samples: Sequence[np.ndarray]) -> bytes:
         "DedicatedQDQPair": True,
         "OpTypesToExcludeOutputQuantization": _WEIGHED,
     }
-    model = onnx.load_from_string(float_model)
-    return _quantised(model, samples, op_types_to_quantize=_WEIGHED, extra_options=how)
+    model = _named(onnx.load_from_string(float_model))
+    real = _behind_logits(model, score)
+    return _quantised(model, samples, op_types_to_quantize=_WEIGHED, extra_options=how, nodes_to_exclude=real)
 
 
 # By the format's name in a bundle.
@@ -100,8 +101,10 @@ def _named(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _behind_logits(model: onnx.ModelProto, score: str) -> list[str]:
-    """Names of the nodes that make the score of the graph's other outputs."""
+def _behind_logits(model: onnx.ModelProto, score: str | None) -> list[str]:
+    """Names of the nodes that make the score of the graph's other outputs; none where there is no score."""
+    if score is None:
+        return []
     ends = {output.name for output in model.graph.output} - {score}
     maker: dict[str, Any] = {name: node for node in model.graph.node for name in node.output}
     found, ahead = [], [score]

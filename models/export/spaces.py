@@ -14,10 +14,11 @@ from torch import nn
 
 from hwbench.errors import ConfigError
 from hwbench.workload import Bundle, Op, Workload
-from models.block import Block
+from models.block import Block, gate_ops
 from models.exits import ExitNetwork, ExitSegment, FinalSegment, head_blocks
 from models.export.graph import OUTPUTS, Runnable, segment_ops
 from models.export.writing import check_formats, write
+from models.gate import Gate
 from models.space import Space, load_space
 from models.supernet import Part, build
 
@@ -110,9 +111,13 @@ def segment_runnables(
     modules: Mapping[int, nn.Module],
     placed: Sequence[int],
     score: str = "max_softmax",
+    gates: Mapping[int, nn.Module] | None = None,
 ) -> list[Runnable]:
-    """The network cut behind the exits that are placed (slots), in order; the last segment holds its own classifier."""
-    segments = ExitNetwork(parts, {slot: modules[slot] for slot in placed}).segments(placed, score)
+    """The network cut behind the exits that are placed (slots), in order; the last segment holds its own classifier.
+
+    gates: where the score is learned, the gate of each placed exit.
+    """
+    segments = ExitNetwork(parts, {slot: modules[slot] for slot in placed}, gates).segments(placed, score)
     ends = [*(i for i, part in enumerate(parts[:-1], 1) if part.slots[-1] in placed), len(parts)]
     found = []
     for start, end, segment in zip([0, *ends], ends, segments, strict=False):
@@ -135,6 +140,7 @@ def _segment(
     classes = blocks[-1].out_shape[0]
     features = parts[-1].out_shape if head else (_pooled(blocks[-1]),)
     ops: list[Op] = [op for block in blocks for op in block.ops]
+    gate = gate_ops(classes) if isinstance(module.score, Gate) else ()
     text = repr([[part.slots, part.block.key] for part in parts] + [head.key if head else "", score, first])
     digest = hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
     return Runnable(
@@ -143,8 +149,8 @@ def _segment(
         module=module,
         in_shape=parts[0].in_shape,
         outputs=tuple(zip(OUTPUTS, ((1, *features), (1, classes), (1,)), strict=True)),
-        ops=segment_ops(ops, classes),
-        params=sum(block.params for block in blocks),
+        ops=segment_ops((*ops, *gate), classes),
+        params=sum(block.params for block in blocks) + sum(op.weight_count for op in gate),
         parts=tuple(block.key for block in blocks),
         takes_image=first,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -92,14 +92,17 @@ def _tflite(runnable: Runnable, samples: torch.Tensor) -> bytes:
 
 
 def _onnx_int8(runnable: Runnable, samples: torch.Tensor) -> bytes:
-    feeds = [sample[None] for sample in samples.numpy()]
-    score = next((name for name, _ in runnable.outputs if name == "score"), None)
-    return _checked(runnable, samples, onnx_int8.static_int8(content(runnable, "onnx", samples), feeds, score))
+    return _rounded(runnable, samples, onnx_int8.static_int8)
 
 
 def _onnx_qdq(runnable: Runnable, samples: torch.Tensor) -> bytes:
+    return _rounded(runnable, samples, onnx_int8.explicit_int8)
+
+
+def _rounded(runnable: Runnable, samples: torch.Tensor, form: Callable[..., bytes]) -> bytes:
     feeds = [sample[None] for sample in samples.numpy()]
-    return _checked(runnable, samples, onnx_int8.explicit_int8(content(runnable, "onnx", samples), feeds))
+    score = next((name for name, _ in runnable.outputs if name == "score"), None)
+    return _checked(runnable, samples, form(content(runnable, "onnx", samples), feeds, score))
 
 
 def _checked(runnable: Runnable, samples: torch.Tensor, data: bytes) -> bytes:

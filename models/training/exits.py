@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from hwbench.errors import ConfigError
 from models.datasets import Split
-from models.exits import ExitNetwork, new_heads, score
+from models.exits import ExitNetwork, new_heads
 from models.supernet import Supernet, run
 from models.training.inference import BATCH, batch, shuffled
 from models.training.recalibrate import recalibrate
@@ -93,12 +93,11 @@ def train_exits(
 @torch.no_grad()
 def answer(network: ExitNetwork, split: Split, score_name: str = "max_softmax") -> Answers:
     """What every exit of the network and its own classifier say about every sample."""
-    score_of = score(score_name)
     answers, scores = [], []
     for i in range(0, len(split), BATCH):
         logits = torch.stack(network.eval()(batch(split, i, i + BATCH)), 1)
         answers.append(logits.argmax(2))
-        scores.append(score_of(logits))
+        scores.append(network.scores(logits, score_name))
     return Answers(
         slots=(*network.slots, network.parts[-1].slots[-1]),
         answer=torch.cat(answers).numpy().astype(np.int16),

@@ -46,8 +46,8 @@ class Options(BaseModel):
     clocks: `default` searches none: all stages run at the point at which the largest backbone is fastest.
     grid: their values, `emc=1331.2,1866;gpu=114.75,727`: the points at which the table answers, also those between the
     measured ones; empty = the measured ones only.
-    router: the score by which an input leaves, or `patience`: exits in a row that agree.  levels: thresholds that an
-    exit can choose from; a patience is one of 1 to the number of exits.
+    router: the score by which an input leaves (`learned`: what trained gates say), or `patience`: exits in a row that
+    agree.  levels: thresholds that an exit can choose from; a patience is one of 1 to the number of exits.
     first_layer: exits stand behind this layer at the earliest, counted from 1 behind the stem (HADAS: 5).
     gamma: weight of the dissimilarity in the objective `score`.  seed: of the exits' training.
     """
@@ -159,7 +159,7 @@ class Exits:
         patient = self.options.router == "patience"
         if np.isnan(score[:, :-1]).all(axis=0).any():
             raise ConfigError(f"{self.space.subnet(genes)}: an exit scores nothing but NaN; its training diverged")
-        costs = self.costs.stages(genes, positions[:-1])
+        costs = self.costs.stages(genes, positions[:-1], gated=self.options.router == "learned")
         resident, evidence, rule = dict(costs.resident), dict(self.costs.evidence), None
         if "exits" in self._wanted:
             resident["exits"] = np.append(np.ones(len(positions) - 1), 0.0)

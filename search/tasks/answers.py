@@ -1,14 +1,15 @@
 """What one backbone answers for every sample of `val`: its final classifier and, where asked, every exit.
 
 Reads the file `checkpoint` (a supernet) and, where backbones do not train exits of their own, `exits` (shared ones);
-or, as arrays, `norm/NAME` and `head/NAME` of an earlier result, whose network then answers again. What is asked stands
-in `Args`.  Arrays of the result, N samples, S answers:
+or, as arrays, the `norm/NAME`, `head/NAME` and `gate/NAME` of an earlier result, whose network then answers again. What
+is asked stands in `Args`.  Arrays of the result, N samples, S answers:
 
 - answer (N, S) int16, score (N, S) float32 (higher = surer), label (N,) int16, difficulty (N,) float32 (NaN = unknown),
   source (N,) int64, what a sample was rendered from, where the data set knows it,
 - positions (S,) int16: index into Space.positions, ascending; −1 = the final classifier, always the last,
 - with exits, what the trained network is built from again: `norm/NAME` the recalibrated statistics of the backbone,
-  `head/NAME` the exits' weights, names as in `ExitNetwork.backbone` and `.heads`.
+  `head/NAME` the exits' weights and, where the score is learned, `gate/NAME` those of their gates; names as in
+  `ExitNetwork.backbone`, `.heads` and `.gates`.
 
 Values: accuracy (of the final classifier), samples, params (of the backbone).
 `val` decides about designs, so it trains nothing here; `test` is opened only where `split` says so: no search does.
@@ -31,9 +32,11 @@ from hwbench.store import Result
 from models import datasets
 from models.datasets import Split
 from models.exits import ExitNetwork
+from models.gate import LEARNED
 from models.space import Space, load_space
 from models.supernet import Supernet, load
 from models.training.exits import answer, train_exits
+from models.training.gates import train_gates
 from models.training.inference import shuffled
 from models.training.recalibrate import recalibrate, statistics
 from models.training.shared_exits import load_shared, with_shared_exits
@@ -47,8 +50,9 @@ class Args(BaseModel):
     """What is asked.
 
     space, dataset: names in models.spaces and models.datasets.  genes: canonical.  exits: train an exit at each
-    position that exists, too.  score: a name in models.exits.  seed: of the exits' first weights, the order of training
-    and the samples of the recalibration; nothing else is random.  split: whose samples are answered.
+    position that exists, too.  score: a name in models.exits, or `learned`: a gate is trained at each exit.  seed:
+    of the first weights of exits and gates, the order of training and the samples of the recalibration; nothing else is
+    random.  split: whose samples are answered.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -79,6 +83,8 @@ def run(task: Task, rng: np.random.Generator) -> Result:
             parts = supernet.extract(args.genes)
             recalibrate(parts, shuffled(train, args.seed))
             network = ExitNetwork(parts, {}).eval()
+        if args.score == LEARNED and args.exits and not network.gates:
+            train_gates(network, train, seed=args.seed)
         answers = answer(network, asked, args.score)
     positions = [space.positions.index(slot) for slot in network.slots]
     unknown = np.full(len(asked), np.nan, np.float32)
@@ -101,9 +107,9 @@ def run(task: Task, rng: np.random.Generator) -> Result:
 
 
 def _state(network: ExitNetwork) -> dict[str, np.ndarray]:
-    norm, heads = statistics(network.backbone), network.heads.state_dict()
-    named = {f"norm/{n}": t for n, t in norm.items()} | {f"head/{n}": t for n, t in heads.items()}
-    return {name: tensor.numpy().copy() for name, tensor in named.items()}
+    kinds = {"norm/": statistics(network.backbone), "head/": network.heads.state_dict()}
+    kinds |= {"gate/": network.gates.state_dict()}
+    return {prefix + name: t.numpy().copy() for prefix, named in kinds.items() for name, t in named.items()}
 
 
 @functools.lru_cache(maxsize=1)

@@ -75,6 +75,26 @@ def test_the_last_logits_are_the_network_s_own(network: exits.ExitNetwork) -> No
     assert torch.equal(supernet.run(network.parts, x), network(x)[-1])
 
 
+def test_a_learned_score_is_that_of_each_exit_s_own_gate(network: exits.ExitNetwork) -> None:
+    """In segments and beside all answers; the network's own classifier decides nothing and has none."""
+    gated = exits.ExitNetwork(network.parts, dict(exits.new_heads(SPACE, GENES)), exits.new_gates(SPACE, GENES)).eval()
+    x = torch.randn(5, 1, 8, 8)
+    *early, last = logits = gated(x)
+    expected = [gated.gates[str(slot)](z) for slot, z in zip(gated.slots, early, strict=True)]
+    together = torch.stack([*expected, exits.max_softmax(last)], 1)
+    assert torch.equal(together, gated.scores(torch.stack(logits, 1), "learned"))
+    assert not torch.allclose(together[:, 0], together[:, 1])
+    features = x
+    for segment, score in zip(gated.segments([2], "learned"), (expected[1], together[:, -1]), strict=True):
+        features, _, found = segment(features)
+        assert torch.allclose(score, found, atol=1e-6)
+
+
+def test_a_learned_score_needs_gates(network: exits.ExitNetwork) -> None:
+    with pytest.raises(ConfigError, match="slot 2 has no trained gate"):
+        network.segments([2], "learned")
+
+
 @given(placed=st.sets(st.sampled_from([1, 2, 3])), name=st.sampled_from(sorted(exits.SCORES)))
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_segments_chained_give_the_logits_of_the_whole(network: exits.ExitNetwork, placed: set[int], name: str) -> None:

@@ -172,6 +172,16 @@ def test_an_exit_that_does_not_exist_has_no_cost(digits: Space) -> None:
         costs.stages(smallest, [int(absent[0])])
 
 
+def test_a_learned_gate_weighs_what_it_is(digits: Space) -> None:
+    """At every exit and not at the end: 369 weights and 352 multiply-accumulates; no row tells its time."""
+    costs = Costs.of(digits, table(digits), (SETTING,), ["latency_ms"])
+    plain, gated = (costs.stages(digits.largest(), [0, 3], gated=g) for g in (False, True))
+    assert [369 * 4, 369 * 4, 0] == (gated.resident["size_bytes"] - plain.resident["size_bytes"]).tolist()
+    assert [369 * 4, 369 * 4, 0] == (gated.resident["memory_bytes"] - plain.resident["memory_bytes"]).tolist()
+    assert [[352, 352, 0]] == (gated.ask["macs"] - plain.ask["macs"]).tolist()
+    np.testing.assert_array_equal(plain.ask["latency_ms"], gated.ask["latency_ms"])
+
+
 def test_one_precision_at_a_time(digits: Space) -> None:
     settings = (SETTING, Setting(unit="cpu", precision="int8", threads=1))
     with pytest.raises(ConfigError, match="one precision"):

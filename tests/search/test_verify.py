@@ -65,7 +65,14 @@ def patient(tmp_path: Path) -> Iterator[Path]:
         yield done
 
 
-@pytest.mark.parametrize("router", ["found", "patient"])
+@pytest.fixture
+def learned(tmp_path: Path) -> Iterator[Path]:
+    """A finished search with gates that were trained in it."""
+    with searched(tmp_path, "learned") as done:
+        yield done
+
+
+@pytest.mark.parametrize("router", ["found", "patient", "learned"])
 def test_the_board_decides_as_the_search_did_sample_by_sample(
     router: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:

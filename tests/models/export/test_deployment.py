@@ -50,7 +50,12 @@ def network() -> exits.ExitNetwork:
     with torch.no_grad():
         for _ in range(20):
             net(torch.randn(32, 1, 8, 8), GENES)
-    return exits.ExitNetwork(net.extract(GENES), exits.new_heads(SPACE, GENES)).eval()
+    # Gates as they are made would say nearly the same of every input.
+    gates = exits.new_gates(SPACE, GENES)
+    for gate in gates.values():
+        torch.nn.init.normal_(gate.hidden.weight, 0, 0.3, torch.Generator().manual_seed(5))
+        torch.nn.init.normal_(gate.out.weight, 0, 0.3, torch.Generator().manual_seed(6))
+    return exits.ExitNetwork(net.extract(GENES), exits.new_heads(SPACE, GENES), gates).eval()
 
 
 @pytest.fixture
@@ -93,7 +98,7 @@ def test_a_patient_plan_counts_exits_in_a_row(network: exits.ExitNetwork, images
     assert 2 == json.loads((tmp_path / "bundle" / "bundle.json").read_text())["schema"]
 
 
-@pytest.mark.parametrize("score_name", exits.SCORES)
+@pytest.mark.parametrize("score_name", [*exits.SCORES, "learned"])
 def test_walking_the_plan_answers_as_torch_does(
     network: exits.ExitNetwork, images: torch.Tensor, tmp_path: Path, score_name: str
 ) -> None:
@@ -108,7 +113,8 @@ def test_walking_the_plan_answers_as_torch_does(
             session = runtime_session(onnx.load(bundle.path(bundle.workload(node.block_key), "onnx")))
             x, logits, score = session.run(["features", "logits", "score"], {session.get_inputs()[0].name: x})
             np.testing.assert_allclose(logits[0], expected[stage][n].numpy(), rtol=1e-4, atol=1e-5)
-            surety = exits.score(score_name)(expected[stage][n]).item()
+            judge = network.score(score_name, (*PLACED, None)[stage])
+            surety = judge(expected[stage][n][None]).item()
             np.testing.assert_allclose(score[0], surety, rtol=1e-4, atol=1e-6)
 
 
@@ -129,24 +135,34 @@ class Host:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "precision", "format"),
+    ("runtime", "precision", "format", "score_name"),
     [
-        ("onnxruntime", "fp32", "onnx"),
-        ("onnxruntime", "int8", "onnx_int8"),
-        ("litert", "int8", "tflite_int8"),
-        ("torch_cuda", "fp32", "pt2"),
+        ("onnxruntime", "fp32", "onnx", "max_softmax"),
+        ("onnxruntime", "int8", "onnx_int8", "max_softmax"),
+        ("litert", "int8", "tflite_int8", "max_softmax"),
+        ("torch_cuda", "fp32", "pt2", "max_softmax"),
+        ("onnxruntime", "fp32", "onnx", "learned"),
+        ("onnxruntime", "int8", "onnx_int8", "learned"),
+        ("litert", "int8", "tflite_int8", "learned"),
     ],
 )
 def test_a_board_leaves_where_torch_does(
-    network: exits.ExitNetwork, images: torch.Tensor, tmp_path: Path, runtime: str, precision: str, format: str
+    network: exits.ExitNetwork,
+    images: torch.Tensor,
+    tmp_path: Path,
+    runtime: str,
+    precision: str,
+    format: str,
+    score_name: str,
 ) -> None:
     """A real agent walks the plan: same exits and answers as a loop in torch; int8 nearly so."""
     with torch.no_grad():
         early, late = (network(images)[i] for i in (2, -1))
-    scores = early.softmax(-1).amax(-1)
+        scores = network.score(score_name, 3)(early)
     two = scores.sort().values[[9, 10]]
     at = float(two.mean())  # in the middle of the gap between two inputs, half of them leave
-    bundle = deploy(network, images, tmp_path / "b", placed=(3,), thresholds=(at,), formats=(format,))
+    asked = {"placed": (3,), "thresholds": (at,), "formats": (format,), "score": score_name}
+    bundle = deploy(network, images, tmp_path / "b", **asked)
     setting = Setting(unit="cpu", precision=precision, threads=1)
     answers = run_plan(Host(runtime), bundle, bundle.plans[0], setting, images.numpy())
     leaves = (scores >= at).numpy()

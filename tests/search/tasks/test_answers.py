@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +68,35 @@ def test_training_exits_leaves_the_backbone_as_it_is(checkpoint: File, space: Sp
 
 def test_the_state_builds_the_network_that_answered(checkpoint: File, space: Space, exits: Result) -> None:
     """What is exported is what was searched."""
-    state = {name: array for name, array in exits.arrays.items() if name.startswith(("norm/", "head/"))}
+    state = {name: array for name, array in exits.arrays.items() if name.startswith(export.STATE)}
     built = export.network(checkpoint.path, "digits", space.smallest().tolist(), state)
     assert isinstance(built, ExitNetwork)
     again = answer(built, datasets.load("few", "val"))
     assert np.array_equal(exits.arrays["answer"], again.answer)
     assert np.allclose(exits.arrays["score"], again.score, atol=1e-6)
+
+
+def test_a_learned_score_brings_its_gates_along(checkpoint: File, space: Space, exits: Result) -> None:
+    """Heads and answers are those of any other score; the state builds the gates that scored; none without exits."""
+    genes = space.smallest()
+    task = asked(checkpoint, genes, exits=True)
+    learned = run(replace(task, args={**task.args, "score": "learned"}))
+    assert np.array_equal(exits.arrays["answer"], learned.arrays["answer"])
+    assert not np.allclose(exits.arrays["score"][:, :-1], learned.arrays["score"][:, :-1])
+    state = {name: array for name, array in learned.arrays.items() if name.startswith(export.STATE)}
+    own = {name for name in state if name.startswith("gate/")}
+    assert own == state.keys() - exits.arrays.keys() and own
+    built = export.network(checkpoint.path, "digits", genes.tolist(), state)
+    again = answer(built, datasets.load("few", "val"), "learned")
+    np.testing.assert_allclose(learned.arrays["score"], again.score, atol=1e-6)
+    # What was trained answers again and is not trained anew.
+    told = run(replace(task, args={**task.args, "score": "learned", "seed": 5}, arrays=state))
+    np.testing.assert_allclose(learned.arrays["score"], told.arrays["score"], atol=1e-6)
+    with pytest.raises(ConfigError, match="does not fit"):
+        export.network(checkpoint.path, "digits", genes.tolist(), {n: a for n, a in state.items() if n != min(own)})
+    alone = asked(checkpoint, genes, exits=False)
+    static = run(replace(alone, args={**alone.args, "score": "learned"}))
+    assert np.array_equal(static.arrays["score"], exits.arrays["score"][:, -1:])
 
 
 def test_workers_give_the_bytes_of_this_process(checkpoint: File, space: Space, exits: Result) -> None:
