@@ -75,13 +75,16 @@ class CellsFailed(PermanentDeviceError):
         self.failures = dict(failures)
 
 
-def plan(bundle: Bundle, settings: Sequence[Setting], *, sessions: int, how: WindowSpec) -> CampaignPlan:
+def plan(
+    bundle: Bundle, settings: Sequence[Setting], *, sessions: int, how: WindowSpec, pause_s: float = 0.0
+) -> CampaignPlan:
     """Cells and a rough time, without a board."""
     cells = _cells(bundle, settings)
     macs = {w.block_key: w.macs for w in bundle.workloads}
     windows_s = sum(_CELL_S + _guess_s(macs[cell.block_key], how) for cell in cells)
     points = len({(s.unit, s.clocks) for s in settings})
-    return CampaignPlan(cells=cells, sessions=sessions, seconds=sessions * (points * _SESSION_S + windows_s))
+    seconds = sessions * (points * _SESSION_S + windows_s) + (sessions - 1) * pause_s
+    return CampaignPlan(cells=cells, sessions=sessions, seconds=seconds)
 
 
 def campaign(
@@ -95,11 +98,13 @@ def campaign(
     how: WindowSpec | None = None,
     progress: Callable[[Progress], None] | None = None,
     together: Callable[[Cell], Hashable] | None = None,
+    pause_s: float = 0.0,
 ) -> Iterator[Measurement]:
     """Measure every workload of the bundle at every setting, `sessions` times; yields the cells when all are complete.
 
     boards: opened boards of one target; they share the sessions, see `farm.spread`.
     together: cells of which it tells the same are measured one after the other, in random order; None = all alone.
+    pause_s: a board's rest before each session but its first: sessions further apart resemble each other less.
     Groups by operating point, shuffles inside, commits each window, repeats only the open cell after a
     TransientDeviceError.  A cell that cannot run does not stop the others: CellsFailed is raised when all else is done.
     Raises Inconclusive when several boards do not agree; their windows are kept.
@@ -116,6 +121,7 @@ def campaign(
         cells=_cells(bundle, settings),
         sessions=sessions,
         together=together,
+        pause_s=pause_s,
     )
     run.measure()
     yield from run.measurements()
@@ -136,6 +142,8 @@ class _Campaign:
     cells: tuple[Cell, ...]
     sessions: int
     together: Callable[[Cell], Hashable] | None = None
+    pause_s: float = 0.0
+    begun: set[str] = field(default_factory=set)
     failures: dict[Cell, str] = field(default_factory=dict)
     told: set[tuple[Cell, int]] = field(default_factory=set)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -176,6 +184,8 @@ class _Campaign:
             else:
                 groups.setdefault((cell.setting.unit, cell.setting.clocks), []).append(cell)
         points = list(groups.values())
+        if points:
+            self._rest(board, stopped)
         for place in rng.permutation(len(points)):
             cells = points[place]
             Round(
@@ -189,6 +199,14 @@ class _Campaign:
                 stopped=stopped,
                 sleep=board.sleep,
             ).run(_shuffled(cells, rng, self.together))
+
+    def _rest(self, board: Board, stopped: Callable[[], bool]) -> None:
+        """Wait before a session that is not the board's first of this run, in steps short enough to be stopped."""
+        left_s = self.pause_s if board.name in self.begun else 0.0
+        self.begun.add(board.name)
+        while left_s > 0 and not stopped():
+            board.sleep(min(left_s, 1.0))
+            left_s -= 1.0
 
     def measurements(self) -> Iterator[Measurement]:
         """Every cell's value from its windows."""

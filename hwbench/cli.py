@@ -38,8 +38,9 @@ def hwbench() -> None:
 @click.option("--sessions", default=5, show_default=True, type=click.IntRange(1), help="Fresh processes per cell.")
 @click.option("--networks", default=64, show_default=True, help="Whole networks of a space, to fit the composition on.")
 @click.option("--slowest", default=15, show_default=True, help="How many blocks to show.")
+@click.option("--pause", "pause_s", default=0.0, type=click.FloatRange(0), help="Seconds to rest between sessions.")
 @cli_options.campaign_options
-def profile(slowest: int, campaign: Campaign, **options: Any) -> None:
+def profile(slowest: int, pause_s: float, campaign: Campaign, **options: Any) -> None:
     """Measure a space, a model or a file block by block and whole, and write its latency table."""
     from hwbench import sweep, view
 
@@ -49,7 +50,8 @@ def profile(slowest: int, campaign: Campaign, **options: Any) -> None:
         print_networks(table)
         screen.print(f"{len(table.row)} rows, evidence: {', '.join(f'{m} {e}' for m, e in table.source.items())}")
 
-    _measure(cli_options.job(**options), campaign, join=sweep.with_points, show=show, as_json=as_json_of)
+    job = replace(cli_options.job(**options), pause_s=pause_s)
+    _measure(job, campaign, join=sweep.with_points, show=show, as_json=as_json_of)
 
 
 @hwbench.command()

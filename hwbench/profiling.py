@@ -37,6 +37,7 @@ class Job:
 
     backend: None = the target's first.  networks: random whole networks of a space, to fit the composition on.
     batch: how many inputs a run takes at once.  clocks: operating points, as `Target.settings` takes them.
+    pause_s: rest between sessions.
     """
 
     target: Target
@@ -51,6 +52,7 @@ class Job:
     networks: int = 64
     seed: int = 0
     how: WindowSpec = field(default_factory=WindowSpec)
+    pause_s: float = 0.0
 
     @property
     def runtime(self) -> str:
@@ -83,7 +85,7 @@ class Job:
 def describe(job: Job, folder: Path) -> CampaignPlan:
     """Cells and estimated time, without measuring and without a board."""
     bundle = job.source.bundle(formats=(), out=folder / "plan", networks=job.networks, seed=job.seed)
-    return plan(bundle, job.settings, sessions=job.sessions, how=job.how)
+    return plan(bundle, job.settings, sessions=job.sessions, how=job.how, pause_s=job.pause_s)
 
 
 def profile(
@@ -145,6 +147,7 @@ def measure(
             rng=np.random.default_rng(job.seed),
             how=job.how,
             progress=progress,
+            pause_s=job.pause_s,
         ):
             measured.append(measurement)
     except CellsFailed as error:

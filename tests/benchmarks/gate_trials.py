@@ -145,6 +145,7 @@ class Repeated:
     covered: share of 95 % intervals that hold the pool's median, sessions drawn by chance.
     covered_in_turn: the same of sessions that came one after the other, as a user measures.
     independent_in_turn: the same, had their resemblance to their neighbours been ignored.
+    covered_apart: the same of every third session, as `profile --pause` of two sessions' length takes them.
     within: share of pairs of disjoint runs in turn that agree to 1 %.  apart: median distance of such pairs.
     within_relative: `within` of latencies divided by what the session's other rows took, the best of controls.
     within_lowest: `within` of the lowest session's tenth percentile of runs.
@@ -154,6 +155,7 @@ class Repeated:
     covered: float
     covered_in_turn: float
     independent_in_turn: float
+    covered_apart: float
     within: float
     apart: float
     within_relative: float
@@ -174,6 +176,8 @@ def repeated(pool: Pool, sessions: int, rng: np.random.Generator, draws: int = 1
     ]
     pieces = range(0, pool.sessions - sessions + 1, sessions)
     in_turn = [_holds(rows[row, at : at + sessions], truth[row]) for at in pieces for row in range(len(rows))]
+    starts = range(0, pool.sessions - 3 * sessions + 1, sessions)
+    third = [_holds(rows[row, at : at + 3 * sessions : 3], truth[row]) for at in starts for row in range(len(rows))]
     common = np.array([np.median(np.delete(rows / truth[:, None], row, axis=0), axis=0) for row in range(len(rows))])
 
     def apart(values: np.ndarray, location: Callable[..., np.ndarray]) -> np.ndarray:
@@ -186,6 +190,7 @@ def repeated(pool: Pool, sessions: int, rng: np.random.Generator, draws: int = 1
         covered=float(np.mean(covered)),
         covered_in_turn=float(np.mean([wide for wide, _ in in_turn])),
         independent_in_turn=float(np.mean([narrow for _, narrow in in_turn])),
+        covered_apart=float(np.mean([wide for wide, _ in third])),
         within=float(np.mean(plain <= 0.01)),
         apart=float(np.median(plain)),
         within_relative=float(np.mean(apart(rows / common, np.median) <= 0.01)),

@@ -38,3 +38,24 @@ def test_cells_that_belong_together_follow_each_other(tmp_path: Path, paired: bo
     assert bool((np.abs(steps) == 1).all()) == paired
     assert len(set(steps.ravel().tolist())) > 1
     assert len({tuple(np.argsort([place[n][s] for n in place])) for s in range(3)}) == 3
+
+
+def test_a_board_rests_between_its_sessions(tmp_path: Path) -> None:
+    """Not before the first and not after the last; a campaign that goes on rests before what it still measures."""
+    bundle, target = matmul_bundle(tmp_path / "bundle", (8, 9)), find_target("host")
+    rests: list[float] = []
+    how = WindowSpec(warmup=1, min_runs=1, min_time_s=0.0, max_time_s=1.0)
+    with open_board(target) as board, Store(tmp_path / "store.sqlite", durable=False) as store:
+        board.sleep = rests.append
+
+        def measured(sessions: int) -> None:
+            settings, rng = target.settings(None, "found")[:1], np.random.default_rng(0)
+            list(campaign([board], bundle, settings, store, sessions=sessions, rng=rng, how=how, pause_s=62.5))
+
+        measured(1)
+        one = sum(rests)
+        measured(3)
+        two = sum(rests) - one
+        measured(3)
+    assert one < 62.5 <= two < 2 * 62.5
+    assert two == sum(rests) - one
