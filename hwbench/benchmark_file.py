@@ -81,7 +81,8 @@ class _Commit(BaseModel):
     def name(self) -> str:
         if self.id in (None, "unversioned", "unknown"):  # pytest-benchmark's words for no repository
             return ""
-        return f"{self.id}+changes" if self.dirty else f"{self.id}"
+        short = f"{self.id}"[:12]
+        return f"{short}+changes" if self.dirty else short
 
 
 class _File(BaseModel):
