@@ -34,9 +34,10 @@ def entropy(logits: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor) -> Tensor:
-    """(N,) the largest probability minus the second largest."""
-    two = logits.softmax(-1).topk(2, -1).values
-    return two[..., 0] - two[..., 1]
+    """(N,) the largest probability minus the second largest; without sorting, which LiteRT has no operator for."""
+    p = logits.softmax(-1)
+    first = torch.arange(p.shape[-1], device=p.device) == p.argmax(-1, keepdim=True)
+    return p.amax(-1) - torch.where(first, -1.0, p).amax(-1)
 
 
 SCORES: Mapping[str, Callable[[Tensor], Tensor]] = {"max_softmax": max_softmax, "entropy": entropy, "margin": margin}

@@ -133,6 +133,15 @@ def test_scores_by_hand() -> None:
     assert 1 - 1.5 / math.log2(3) == pytest.approx(exits.entropy(logits).item())
 
 
+def test_a_margin_is_that_of_the_two_largest() -> None:
+    """As a sorted list has it, to the bit; two classes that share the first place have none."""
+    logits = torch.randn(500, 7, generator=torch.Generator().manual_seed(0)) * 4
+    logits[0], logits[1, :2] = 0, 30
+    first, second = logits.softmax(-1).topk(2, -1).values.T
+    assert torch.equal(first - second, exits.margin(logits))
+    assert [0, 0] == exits.margin(logits[:2]).tolist()
+
+
 @pytest.mark.parametrize("name", sorted(exits.SCORES))
 def test_scores_rise_from_not_knowing_to_certainty(name: str) -> None:
     logits = torch.stack([torch.tensor([s, 0.0, 0.0]) for s in np.linspace(0, 40, 9)]).float()

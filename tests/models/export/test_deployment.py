@@ -144,6 +144,7 @@ class Host:
         ("onnxruntime", "fp32", "onnx", "learned"),
         ("onnxruntime", "int8", "onnx_int8", "learned"),
         ("litert", "int8", "tflite_int8", "learned"),
+        ("litert", "fp32", "tflite", "margin"),
     ],
 )
 def test_a_board_leaves_where_torch_does(
