@@ -11,6 +11,7 @@ from hwbench.fit import samples
 from hwbench.page import Block, Fact, Figure, Page, Section, Table, Text
 from hwbench.table import LatencyTable
 from hwbench.target import SIMULATOR
+from hwbench.view import calibration_lines
 from search import by_source, figures, verify
 from search.found import Found
 from search.front import NEAR
@@ -321,6 +322,7 @@ def _provenance(found: Found) -> list[Block]:
         ["evidence", ", ".join(f"{m} {e}" for m, e in found.table.source.items())],
         ["sessions", _sessions(found.table)],
     ]
+    rows += [["simulation", line] for line in calibration_lines(found.table)]
     return [Table(header=["what", "from"], rows=rows)]
 
 

@@ -99,7 +99,9 @@ def test_a_simulated_search_cannot_be_verified(
 def test_the_report_says_that_it_is_simulated(simulated: Path, tables: Path) -> None:
     """Where the measurement would stand."""
     assert 0 == command.run(group, "search", ["report", str(simulated / "run")])
-    assert "an analytic board, nothing of this was measured" in (simulated / "run" / "report.html").read_text("utf-8")
+    page = (simulated / "run" / "report.html").read_text("utf-8")
+    assert "an analytic board, nothing of this was measured" in page
+    assert "calibrated on" in page
 
 
 def test_the_simulated_table_stands_in_only_where_nobody_measured(
