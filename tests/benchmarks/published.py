@@ -1,6 +1,7 @@
 """Measurements of real boards by others (HW-NAS-Bench, HELP, OneProxy: MIT), where somebody has them.
 
-HWBENCH_PUBLISHED_DATA names the folder that holds `hwnasbench/`, `help/`, `oneproxy/` and `nasbench201/`.
+HWBENCH_PUBLISHED_DATA names the folder that holds `hwnasbench/`, `help/`, `oneproxy/`, `nasbench201/` and what else a
+benchmark asks for.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import numpy as np
 import pytest
 
 
-def read(name: str) -> dict[str, np.ndarray]:
-    """The columns of a Parquet file; skips the test, saying why, where it is not there."""
-    parquet = pytest.importorskip("pyarrow.parquet")
+def path(name: str) -> Path:
+    """Where a file is; skips the test, saying why, where it is not there."""
     told = os.environ.get("HWBENCH_PUBLISHED_DATA")
     file = Path(told or "") / name
     if not told or not file.is_file():
         pytest.skip(f"HWBENCH_PUBLISHED_DATA names no folder with {name} (published measurements)")
-    return {k: np.array(v) for k, v in parquet.read_table(file).to_pydict().items()}
+    return file
+
+
+def read(name: str) -> dict[str, np.ndarray]:
+    """The columns of a Parquet file; skips as `path`."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    return {k: np.array(v) for k, v in parquet.read_table(path(name)).to_pydict().items()}
 
 
 def cells() -> dict[str, dict[str, np.ndarray]]:

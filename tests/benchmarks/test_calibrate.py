@@ -12,10 +12,8 @@ each error stands theirs, and that of a time per network and per multiply-accumu
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +26,7 @@ from hwbench.networks_file import Networks
 from hwbench.setting import Setting
 from hwbench.target import Simulation
 from hwbench.target_file import find_target
+from tests.benchmarks import published
 
 SEEDS = (100, 101, 102)
 
@@ -44,20 +43,15 @@ class Board:
     unit: str
     precision: str
     sheet: tuple[float, float, float, float]
-    pick: Callable[[Path], Networks]
+    pick: Callable[[], Networks]
     latency: float
     energy: float | None = None
     gross: bool = True
 
 
-def _columns(folder: Path, name: str) -> dict[str, np.ndarray]:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    return {k: np.array(v) for k, v in parquet.read_table(folder / name).to_pydict().items()}
-
-
-def _cells(folder: Path, index: np.ndarray, values: dict[str, np.ndarray]) -> Networks:
+def _cells(index: np.ndarray, values: dict[str, np.ndarray]) -> Networks:
     """NAS-Bench-201 by number; those that are not in the files are left out."""
-    known = _columns(folder, "hwnasbench/nb201_cifar10_hw.parquet")
+    known = published.read("hwnasbench/nb201_cifar10_hw.parquet")
     names = dict(zip(known["arch_idx"].tolist(), known["arch_str"].tolist(), strict=True))
     here = np.array([i in names for i in index.tolist()])
     archs = tuple(names[i] for i in index[here].tolist())
@@ -66,36 +60,36 @@ def _cells(folder: Path, index: np.ndarray, values: dict[str, np.ndarray]) -> Ne
     )
 
 
-def _hw(latency: str, energy: str | None = None) -> Callable[[Path], Networks]:
-    def pick(folder: Path) -> Networks:
-        found = _columns(folder, "hwnasbench/nb201_cifar10_hw.parquet")
+def _hw(latency: str, energy: str | None = None) -> Callable[[], Networks]:
+    def pick() -> Networks:
+        found = published.read("hwnasbench/nb201_cifar10_hw.parquet")
         values = {"latency_ms": found[latency]} | ({} if energy is None else {"energy_mj": found[energy]})
-        return _cells(folder, found["arch_idx"], values)
+        return _cells(found["arch_idx"], values)
 
     return pick
 
 
-def _one(latency: str) -> Callable[[Path], Networks]:
-    def pick(folder: Path) -> Networks:
-        found = _columns(folder, "oneproxy/nb201_1999_latency.parquet")
-        return _cells(folder, found["arch_idx"], {"latency_ms": found[latency]})
+def _one(latency: str) -> Callable[[], Networks]:
+    def pick() -> Networks:
+        found = published.read("oneproxy/nb201_1999_latency.parquet")
+        return _cells(found["arch_idx"], {"latency_ms": found[latency]})
 
     return pick
 
 
-def _pi5(runtime: str) -> Callable[[Path], Networks]:
-    def pick(folder: Path) -> Networks:
-        found = _columns(folder, "hwnasbench360/nb201_pi5_pixel.parquet")
+def _pi5(runtime: str) -> Callable[[], Networks]:
+    def pick() -> Networks:
+        found = published.read("hwnasbench360/nb201_pi5_pixel.parquet")
         these = (found["device"] == "pi5") & (found["runtime"] == runtime) & (found["task"] == "cifar100")
         values = {"latency_ms": found["latency_ms_median"][these], "energy_mj": found["energy_mj"][these]}
-        return _cells(folder, found["iso_group"][these], values)
+        return _cells(found["iso_group"][these], values)
 
     return pick
 
 
-def _mlperf(system: str, round_: str, *, quantised: bool) -> Callable[[Path], Networks]:
-    def pick(folder: Path) -> Networks:
-        with (folder / "mlperf_edge" / "mlperf_edge_singlestream.csv").open(newline="") as file:
+def _mlperf(system: str, round_: str, *, quantised: bool) -> Callable[[], Networks]:
+    def pick() -> Networks:
+        with published.path("mlperf_edge/mlperf_edge_singlestream.csv").open(newline="") as file:
             rows = [r for r in csv.DictReader(file) if r["system"] == system and r["round"] == round_]
         rows = [r for r in rows if r["energy_per_inference_mj"] and not r["model"].startswith("ssd")]
         rows = [r for r in rows if _is_quantised(r["model"]) == quantised]
@@ -234,14 +228,6 @@ def _by_macs(networks: Networks) -> float:
     return statistics.mape(features[asked] @ slope, latency_ms[asked])
 
 
-@pytest.fixture(scope="module")
-def folder() -> Path:
-    told = os.environ.get("HWBENCH_PUBLISHED_DATA")
-    if not told or not (Path(told) / "hwnasbench").is_dir():
-        pytest.skip("HWBENCH_PUBLISHED_DATA names no folder with hwnasbench/ (published measurements)")
-    return Path(told)
-
-
 def _begin(board: Board) -> Simulation:
     """The target's, with figures of data sheets in place of what is fitted."""
     ships = find_target(board.target).simulation[board.unit][board.precision]
@@ -252,10 +238,10 @@ def _begin(board: Board) -> Simulation:
 
 
 @pytest.mark.parametrize("name", BOARDS)
-def test_networks_it_was_not_fitted_on(name: str, folder: Path) -> None:
+def test_networks_it_was_not_fitted_on(name: str) -> None:
     """Mean absolute error in percent, on average over the seeds; with few networks, each is left out once."""
     board = BOARDS[name]
-    networks = board.pick(folder)
+    networks = board.pick()
     setting = Setting(unit=board.unit, precision=board.precision)
     found = [
         calibrate(_begin(board), setting, networks, gross=board.gross, trust_units=True, seed=seed) for seed in SEEDS

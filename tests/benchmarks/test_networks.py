@@ -7,9 +7,7 @@ operations of each edge that reach the output, with the same networks to learn f
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from hwbench.decoder import decoder
 from hwbench.fit_networks import fit_networks
 from hwbench.network_model import NetworkModel
 from hwbench.networks_file import Networks
+from tests.benchmarks import published
 
 SEEDS = range(6)
 TOLD = 300
@@ -47,22 +46,7 @@ BOARDS = {
 @pytest.fixture(scope="module")
 def columns() -> dict[str, dict[str, np.ndarray]]:
     """Columns of the NAS-Bench-201 files, by name of the file; FLOPs stand with each."""
-    parquet = pytest.importorskip("pyarrow.parquet")
-    told = os.environ.get("HWBENCH_PUBLISHED_DATA")
-    if not told or not (Path(told) / "hwnasbench").is_dir():
-        pytest.skip("HWBENCH_PUBLISHED_DATA names no folder with hwnasbench/ (published measurements)")
-
-    def read(name: str) -> dict[str, np.ndarray]:
-        return {k: np.array(v) for k, v in parquet.read_table(Path(told) / name).to_pydict().items()}
-
-    hw, one = read("hwnasbench/nb201_cifar10_hw.parquet"), read("oneproxy/nb201_1999_latency.parquet")
-    accuracy = read("nasbench201/nb201_accuracy.parquet")
-    names = dict(zip(hw["arch_idx"].tolist(), hw["arch_str"].tolist(), strict=True))
-    flops = dict(zip(accuracy["arch_idx"].tolist(), accuracy["flops_m"].tolist(), strict=True))
-    for found in (hw, one):
-        found["arch_str"] = np.array([names[i] for i in found["arch_idx"].tolist()])
-        found["flops_m"] = np.array([flops[i] for i in found["arch_idx"].tolist()])
-    return {"hw": hw, "one": one}
+    return published.cells()
 
 
 def _some(archs: np.ndarray, values: np.ndarray, which: np.ndarray) -> Networks:
@@ -139,14 +123,9 @@ def test_more_networks_tell_more(columns: dict[str, dict[str, np.ndarray]]) -> N
 
 def test_published_sums_are_found_exactly() -> None:
     """FBNet on a Raspberry Pi 4: the published values are sums of blocks, and 300 networks tell the other 4,700."""
-    parquet = pytest.importorskip("pyarrow.parquet")
-    told = os.environ.get("HWBENCH_PUBLISHED_DATA")
-    file = Path(told or "") / "help" / "fbnet5000_cifar100_latency.parquet"
-    if not told or not file.is_file():
-        pytest.skip("HWBENCH_PUBLISHED_DATA names no folder with help/ (published measurements)")
-    data = parquet.read_table(file).to_pydict()
+    data = published.read("help/fbnet5000_cifar100_latency.parquet")
     archs = [" ".join(map(str, row)) for row in zip(*(data[f"op_{i:02d}"] for i in range(22)), strict=True)]
-    values = np.array(data["raspi4_ms"])
+    values = data["raspi4_ms"]
     model = fit_networks(
         Networks(family="fbnet", archs=tuple(archs[:TOLD]), values={"latency_ms": values[:TOLD]}), "latency_ms"
     )
