@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from hwbench.errors import ConfigError
-from models.elastic import lend, normalise
-from models.families.mobilenetv3 import Head, Stem, Tail, convolution, initialise
+from models.elastic import normalise
+from models.families.mobilenetv3 import Head, Stem, Tail, convolution, initialise, part
 from models.space import Block, Space
 from models.supernet import Part, seed_of, seeded
 
@@ -116,18 +116,8 @@ class FBNet(nn.Module):
         """The subnet in memory of its own, in this supernet's mode (training or eval)."""
         parts = []
         for slot, index in self.running(genes):
-            block = self.space.blocks[index]
-            module = _module(block).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            lend(self.layers[slot][str(index)], module)  # type: ignore[index]
-            parts.append(
-                Part(
-                    module=module.train(self.training),
-                    slots=(slot,),
-                    block=block,
-                    in_shape=block.in_shape,
-                    out_shape=block.out_shape,
-                )
-            )
+            block, shared = self.space.blocks[index], self.layers[slot][str(index)]  # type: ignore[index]
+            parts.append(part(slot, block, _module(block), shared))
         return parts
 
     def build(self, block: Block) -> nn.Module:

@@ -221,22 +221,24 @@ class MobileNetV3(nn.Module):
         """The subnet in memory of its own, in this supernet's mode (training or eval)."""
         parts = []
         for slot, block in self.running(genes):
-            module = _channels_last(_module(block))
-            lend(self.layers[slot], module)
-            parts.append(
-                Part(
-                    module=module.train(self.training),
-                    slots=(slot,),
-                    block=block,
-                    in_shape=block.in_shape,
-                    out_shape=block.out_shape,
-                )
-            )
+            parts.append(part(slot, block, _module(block), self.layers[slot]))
         return parts
 
     def build(self, block: Block) -> nn.Module:
         """The block alone in eval mode, weights seeded by its key."""
         return build(block)
+
+
+def part(slot: int, block: Block, module: nn.Module, shared: nn.Module) -> Part:
+    """A stretch with weights of its own, copied from those that subnets share, and in their mode (training or eval)."""
+    lend(shared, _channels_last(module))
+    return Part(
+        module=module.train(shared.training),
+        slots=(slot,),
+        block=block,
+        in_shape=block.in_shape,
+        out_shape=block.out_shape,
+    )
 
 
 def initialise(module: nn.Module) -> None:
